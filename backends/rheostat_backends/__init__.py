@@ -1,0 +1,1 @@
+"""The backends that ship with Rheostat: one module for each, imported only if a configuration names it."""

@@ -1,0 +1,184 @@
+"""The Pyroscope agent (``pyroscope-io``), which samples this process and pushes to a Pyroscope server."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+from rheostat import Identity, InvalidOptions, Parameter, PermanentError, Secret, TemporaryError, Url, Value
+
+MODE_TAG: Final = "profiling_mode"
+"""The tag that carries the mode: the server cannot tell cpu from wall profiles by anything else."""
+
+_MODES: Final = {
+    "gil": {"oncpu": True, "gil_only": True},
+    "cpu": {"oncpu": True, "gil_only": False},
+    "wall": {"oncpu": False, "gil_only": False},
+}
+# The agent takes the first as another name of the application, and makes the others itself.
+_RESERVED_TAGS: Final = frozenset({"service_name", "__name__", MODE_TAG})
+_TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PyroscopeOptions:
+    """The ``backend`` section; ``config.example.yaml`` documents each key.
+
+    Checks all that the agent does not: it would start, and silently deliver nothing.
+    """
+
+    server_address: Url = field(default_factory=lambda: Url("http://localhost:4040"))
+    auth_token: Secret | None = None
+    basic_auth_username: str = ""
+    basic_auth_password: Secret | None = None
+    tenant_id: str = ""
+    http_headers: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
+    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    report_pid: bool = False
+    report_thread_id: bool = False
+    report_thread_name: bool = False
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "server_address": _wrong_address(self.server_address.reveal()),
+            "auth_token": self._wrong_token(),
+            "basic_auth_password": self._wrong_basic(),
+            "tenant_id": "" if _HEADER_VALUE.fullmatch(self.tenant_id) else "printable ASCII on one line",
+            "http_headers": _wrong_headers(self.http_headers),
+            "tags": _wrong_tags(self.tags),
+        }
+        wrong = {name: expected for name, expected in wrong.items() if expected}
+        if wrong:
+            raise InvalidOptions(wrong)
+
+    def _wrong_token(self) -> str:
+        if self.auth_token is None:
+            return ""
+        if self.basic_auth_username or any(name.lower() == "authorization" for name in self.http_headers):
+            return "only one of auth_token, basic_auth_username and an Authorization header"
+        return "" if _HEADER_VALUE.fullmatch(self.auth_token.reveal()) else "printable ASCII on one line"
+
+    def _wrong_basic(self) -> str:
+        complete = bool(self.basic_auth_username) == (self.basic_auth_password is not None)
+        return "" if complete else "both basic_auth_username and basic_auth_password, or neither"
+
+    def headers(self) -> dict[str, str]:
+        headers = {name: value.reveal() for name, value in self.http_headers.items()}
+        if self.auth_token is not None:
+            headers["Authorization"] = f"Bearer {self.auth_token.reveal()}"
+        return headers
+
+
+def _wrong_address(address: str) -> str:
+    expected = "a URL like http://localhost:4040, with http or https and a host"
+    try:
+        url = urlsplit(address)
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return expected
+    return expected if not valid or _CONTROL.search(address) else ""
+
+
+def _wrong_headers(headers: Mapping[str, Secret]) -> str:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            return "header names of letters, digits and dashes"
+        if not _HEADER_VALUE.fullmatch(value.reveal()):
+            return f"printable ASCII on one line as the value of {name}"
+    return ""
+
+
+def _wrong_tags(tags: Mapping[str, str]) -> str:
+    for name, value in tags.items():
+        if name in _RESERVED_TAGS:
+            return f"other tags than {name}, which Rheostat or the agent sets itself"
+        if not _TAG_NAME.fullmatch(name):
+            return f"tag names of letters, digits, dots and underscores, unlike {name!r}"
+        if not value or not value.isprintable():
+            return f"a printable text as the value of {name}"
+    return ""
+
+
+class PyroscopeBackend:
+    """One session of the agent, which is global to the process. Imports the agent at the first start."""
+
+    Options: ClassVar[type] = PyroscopeOptions
+    parameters: ClassVar[Mapping[str, Parameter] | None] = {
+        # 0 wedges the agent for ever, above 1000 Hz it costs more than a third of a core.
+        "sample_rate": Parameter(int, 20, min=1, max=1000),
+        "mode": Parameter(str, "gil", choices=tuple(_MODES)),
+        # In seconds. 0 spins.
+        "upload_interval": Parameter(int, 10, min=1, max=3600),
+        "mem_enabled": Parameter(bool, False),
+        # Frames kept of each allocation's stack.
+        "mem_max_nframe": Parameter(int, 128, min=1, max=512),
+        # One allocation is sampled for each so many bytes allocated.
+        "mem_heap_sample_size": Parameter(int, 512 * 1024, min=4096, max=2**30),
+        "mem_enable_mem_domain": Parameter(bool, True),
+    }
+
+    def __init__(self, options: PyroscopeOptions, identity: Identity) -> None:
+        self._options = options
+        self._identity = identity
+        self._agent: Any = None
+        wrong = _wrong_tags(identity.tags)
+        if wrong:
+            raise PermanentError(f"tags: expected {wrong}")
+
+    def start(self, settings: Mapping[str, Value]) -> None:
+        agent = _import_agent()
+        arguments = self._arguments(settings)
+        try:
+            started = agent.configure(**arguments)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise PermanentError(f"the agent refused its arguments: {error}") from error
+        if not started:
+            raise TemporaryError(
+                "the agent refused to start: it runs already, started by something else in this process, "
+                "or is still stopping"
+            )
+        self._agent = agent
+
+    def stop(self) -> None:
+        agent, self._agent = self._agent, None
+        if agent is None or agent.shutdown():
+            return
+        # Told once, as a failure: the next try finds nothing left of ours to stop.
+        raise TemporaryError("the agent had no session to stop: something else in this process has stopped it")
+
+    def _arguments(self, settings: Mapping[str, Value]) -> dict[str, Any]:
+        options, identity = self._options, self._identity
+        tuned = {name: each.default for name, each in (self.parameters or {}).items()} | dict(settings)
+        mode = str(tuned.pop("mode"))
+        password = options.basic_auth_password
+        return {
+            "application_name": identity.application,
+            "server_address": options.server_address.reveal(),
+            "basic_auth_username": options.basic_auth_username,
+            "basic_auth_password": "" if password is None else password.reveal(),
+            "tenant_id": options.tenant_id,
+            "http_headers": options.headers(),
+            "tags": {**identity.tags, **options.tags, MODE_TAG: mode},
+            "report_pid": options.report_pid,
+            "report_thread_id": options.report_thread_id,
+            "report_thread_name": options.report_thread_name,
+            # It would write to fd 2 and set RUST_LOG in the environment of every child.
+            "enable_logging": False,
+            **_MODES[mode],
+            **tuned,
+        }
+
+
+def _import_agent() -> Any:
+    try:
+        import pyroscope
+    except ImportError as error:
+        raise PermanentError(
+            f"the Pyroscope agent cannot be imported ({error}): pip install 'rheostat[pyroscope]'"
+        ) from error
+    return pyroscope

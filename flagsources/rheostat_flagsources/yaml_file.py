@@ -1,0 +1,114 @@
+"""A YAML file of flags, watched without a thread: a flat mapping of flag to value."""
+
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from rheostat import Duration, Identity, InvalidOptions, Reading, SourceUnavailable, parse_flags
+
+LARGEST: Final = 64 * 1024
+"""Bytes a flags file may have."""
+
+LOOK_AGAIN: Final = 0.02
+"""Seconds until a file that is just being written is looked at again."""
+
+_SHORTEST_POLL: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YamlFileOptions:
+    """`path` of the file, and how often to look at it (seconds)."""
+
+    path: Path
+    poll_interval: Duration = Duration(1.0)
+
+    def __post_init__(self) -> None:
+        if self.poll_interval < _SHORTEST_POLL:
+            raise InvalidOptions({"poll_interval": f"at least {_SHORTEST_POLL * 1000:g}ms"})
+
+
+Signature = tuple[int, ...]
+
+
+class YamlFileSource:
+    """Looks at the file by ``os.stat`` in the caller's thread.
+
+    Unlike file system notifications that notices in-place writes, atomic renames, symlink swaps and a folder that
+    is deleted and made again, and needs no thread, no descriptor and no file to begin with.
+    """
+
+    Options: ClassVar[type] = YamlFileOptions
+
+    def __init__(self, options: YamlFileOptions, identity: Identity) -> None:
+        self._path = options.path
+        self._poll_interval = options.poll_interval
+        self._signature: Signature | None = None
+        self._found: Reading | str = f"{options.path}: is being written"
+        self._unsettled = False
+
+    @property
+    def poll_interval(self) -> float | None:
+        return min(LOOK_AGAIN, self._poll_interval) if self._unsettled else self._poll_interval
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """Nothing to do: the file is looked at by `read`."""
+
+    def read(self, wanted: Mapping[str, type]) -> Reading:
+        again, self._unsettled = self._unsettled, False
+        try:
+            before = os.stat(self._path)
+            if again or _signature(before) != self._signature:
+                self._look(before, wanted)
+        except (OSError, ValueError) as error:
+            self._signature = None
+            why = getattr(error, "strerror", None) or str(error)
+            raise SourceUnavailable(f"{self._path}: {why}; expected a YAML file of flags") from None
+        if isinstance(self._found, Reading):
+            return self._found
+        raise SourceUnavailable(self._found)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _look(self, before: os.stat_result, wanted: Mapping[str, type]) -> None:
+        data = self._content(before)
+        after = os.stat(self._path)
+        if _signature(after) != _signature(before):
+            # Half of it may be old: what is known holds until two looks agree.
+            self._unsettled = True
+            return
+        # Within one tick of the kernel's clock a second write leaves no trace in the stat.
+        self._unsettled = self._signature != _signature(after) and _is_fresh(after)
+        found = self._parse(data, wanted)
+        if found != self._found:
+            self._found = found
+        self._signature = _signature(after)
+
+    def _content(self, found: os.stat_result) -> bytes:
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("not a regular file")
+        # Should a pipe take the file's place in this moment, opening it must not wait for a writer.
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return file.read(LARGEST + 1)
+
+    def _parse(self, data: bytes, wanted: Mapping[str, type]) -> Reading | str:
+        if len(data) > LARGEST:
+            return f"{self._path}: found more than {LARGEST // 1024} KiB, expected a small file of flags"
+        try:
+            return parse_flags(data, str(self._path), wanted)
+        except SourceUnavailable as unavailable:
+            # Raising one exception object again and again would make its traceback grow.
+            return unavailable.reason
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _is_fresh(found: os.stat_result) -> bool:
+    return abs(time.time_ns() - found.st_mtime_ns) < LOOK_AGAIN * 1e9

@@ -1,0 +1,60 @@
+"""Turn a continuous profiler on, off, up and down in a running process, from the feature flags you already have.
+
+import rheostat
+
+rheostat.start("config.yaml")
+"""
+
+from .backend import Backend, BackendError, Health, Parameter, PermanentError, Probing, TemporaryError
+from .desired import Adjustment, Desired
+from .duration import Duration
+from .flagfile import parse_flags
+from .flagsource import FlagSource, Reading, SourceUnavailable
+from .identity import Identity
+from .machine import State, Trigger
+from .options import InvalidOptions
+from .problem import ConfigError, Place, Problem
+from .process import AlreadyRunning, start
+from .reconciler import Reconciler
+from .secret import Secret, Url
+from .status import Operation, SourceStatus, Status
+from .transition import Cause, Observer, Transition
+from .values import Value
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adjustment",
+    "AlreadyRunning",
+    "Backend",
+    "BackendError",
+    "Cause",
+    "ConfigError",
+    "Desired",
+    "Duration",
+    "FlagSource",
+    "Health",
+    "Identity",
+    "InvalidOptions",
+    "Observer",
+    "Operation",
+    "Parameter",
+    "PermanentError",
+    "Place",
+    "Probing",
+    "Problem",
+    "Reading",
+    "Reconciler",
+    "Secret",
+    "SourceStatus",
+    "SourceUnavailable",
+    "State",
+    "Status",
+    "TemporaryError",
+    "Transition",
+    "Trigger",
+    "Url",
+    "Value",
+    "parse_flags",
+    "start",
+]

@@ -1,0 +1,51 @@
+"""Backend calls, one at a time, in a thread that may hang without holding up anything else."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+THREAD_NAME: Final = "rheostat-call"
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """How a call ended: what it gave or raised, and how long it took (seconds)."""
+
+    result: object
+    error: BaseException | None
+    took: float
+
+
+class Calls(Protocol):
+    """Runs one foreign call. `done` is called exactly once, from any thread, when the call has ended."""
+
+    def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None: ...
+
+
+def run(function: Callable[[], object], clock: Callable[[], float]) -> Returned:
+    """Call the function and catch whatever it raises: SystemExit in a thread would go unseen."""
+    began = clock()
+    try:
+        result = function()
+    except BaseException as error:
+        return Returned(None, error, clock() - began)
+    return Returned(result, None, clock() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadedCalls:
+    """A daemon thread for each call, so that none is left while nothing is in flight."""
+
+    clock: Callable[[], float]
+
+    def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
+        def body() -> None:
+            done(run(function, self.clock))
+
+        try:
+            threading.Thread(target=body, name=THREAD_NAME, daemon=True).start()
+        except RuntimeError:
+            # From CPython 3.12 on no thread can be started once atexit handlers run, and a process can run out of
+            # threads. The control thread is one that already runs, and waiting is bounded by who waits for it.
+            body()

@@ -1,0 +1,233 @@
+"""From a document's nodes to frozen dataclasses, field by field, with every error and its place."""
+
+import types
+from collections.abc import Mapping, MutableSequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+from . import document
+from .document import Node, Scalar, read_bytes
+from .duration import Duration, parse_duration
+from .options import InvalidOptions
+from .problem import ConfigError, Problem, did_you_mean
+from .secret import Secret, Url
+from .values import Unreadable, in_words, read_as
+
+FILE_TWIN: Final = "_file"
+_LARGEST_SECRET: Final = 64 * 1024
+
+_PLAIN: Final = (bool, int, float, str)
+
+
+class _Invalid:
+    """Stands for a value whose problem has been noted."""
+
+
+INVALID: Final = _Invalid()
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Reads nodes as the types that dataclass fields declare, and collects all problems.
+
+    Known types: bool, int, float, str, `Duration`, `Path` (relative to `base`), `Secret` and `Url` (with a
+    ``…_file`` twin), Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain values), and
+    the document's own nodes. `secrets` gathers the texts that must never be printed.
+    """
+
+    base: Path
+    problems: MutableSequence[Problem]
+    secrets: MutableSequence[str]
+
+    def read(self, annotation: Any, node: Node, path: str) -> Any:
+        """The node as a value of the annotated type, or `INVALID` with the problem noted."""
+        origin = get_origin(annotation)
+        if annotation == Node:
+            return node
+        if annotation is object:
+            return node.value()
+        if origin in (Union, types.UnionType):
+            return self._optional(annotation, node, path)
+        if origin is Literal:
+            return self._literal(get_args(annotation), node, path)
+        if origin is tuple:
+            return self._items(get_args(annotation)[0], node, path)
+        if origin is not None and issubclass(origin, Mapping):
+            return self._mapping(get_args(annotation)[1], node, path)
+        if isinstance(annotation, type) and is_dataclass(annotation):
+            return self.section(annotation, node, path)
+        return self._scalar(annotation, node, path)
+
+    def section(self, cls: type, node: Node, path: str) -> Any:
+        """A mapping as an instance of the dataclass, or `INVALID`. Unknown keys are errors."""
+        if not isinstance(node, document.Mapping):
+            return self._fail(node, path, "a mapping")
+        hints = get_type_hints(cls)
+        known = {each.name: each for each in fields(cls) if each.init}
+        twins = {name + FILE_TWIN: name for name in known if _is_secret(hints[name])}
+        self._refuse_unknown(node, path, [*known, *twins])
+        given: dict[str, Any] = {}
+        for key, entry in node.entries.items():
+            if key in known:
+                given[key] = self.read(hints[key], entry.node, _join(path, key))
+        for twin, name in twins.items():
+            if twin in node.entries:
+                given[name] = self._from_file(hints[name], node, twin, name, path)
+        self._require(known, given, node, path)
+        if any(value is INVALID for value in given.values()) or not self._complete(known, given):
+            return INVALID
+        return self._build(cls, given, node, path)
+
+    def fail(self, node: Node, path: str, expected: str, found: str | None = None, hint: str = "") -> _Invalid:
+        self.problems.append(Problem(node.place, path, found or node.describe(), expected, hint))
+        return INVALID
+
+    _fail = fail
+
+    def _refuse_unknown(self, node: document.Mapping, path: str, known: list[str]) -> None:
+        for key, entry in node.entries.items():
+            if key not in known:
+                hint = did_you_mean(key, known)
+                expected = f"one of {', '.join(sorted(known))}" if known else "no keys"
+                self.problems.append(Problem(entry.place, _join(path, key), "an unknown key", expected, hint))
+
+    def _require(self, known: Mapping[str, "Field[Any]"], given: Mapping[str, Any], node: Node, path: str) -> None:
+        for name, each in known.items():
+            if name not in given and each.default is MISSING and each.default_factory is MISSING:
+                self.problems.append(Problem(node.place, _join(path, name), "no such key", "this key, it is required"))
+
+    def _complete(self, known: Mapping[str, "Field[Any]"], given: Mapping[str, Any]) -> bool:
+        return all(
+            name in given or each.default is not MISSING or each.default_factory is not MISSING
+            for name, each in known.items()
+        )
+
+    def _build(self, cls: type, given: dict[str, Any], node: document.Mapping, path: str) -> Any:
+        try:
+            return cls(**given)
+        except InvalidOptions as error:
+            for name, expected in error.expected.items():
+                self._blame(cls, name, expected, given, node, path)
+            return INVALID
+        except ValueError as error:
+            return self.fail(node, path, f"options that {cls.__qualname__} accepts: {error}", found="others")
+
+    def _blame(
+        self, cls: type, name: str, expected: str, given: Mapping[str, Any], node: document.Mapping, path: str
+    ) -> None:
+        entry = node.entries.get(name) or node.entries.get(name + FILE_TWIN)
+        if entry is None:
+            self.problems.append(Problem(node.place, _join(path, name), "no such key", expected))
+        elif _holds_secret(get_type_hints(cls).get(name)):
+            shown = str(given[name]) if isinstance(given.get(name), Url) else "a secret value"
+            self.problems.append(Problem(entry.node.place, _join(path, name), shown, expected))
+        else:
+            self.problems.append(Problem(entry.node.place, _join(path, name), entry.node.describe(), expected))
+
+    def _optional(self, annotation: Any, node: Node, path: str) -> Any:
+        if isinstance(node, Scalar) and node.plain and node.value() is None:
+            return None
+        inner = tuple(each for each in get_args(annotation) if each is not type(None))
+        return self.read(inner[0] if len(inner) == 1 else Union[inner], node, path)  # noqa: UP007  # made at run time
+
+    def _literal(self, choices: tuple[Any, ...], node: Node, path: str) -> Any:
+        text = node.text if isinstance(node, Scalar) else None
+        for choice in choices:
+            if str(choice) == text:
+                return choice
+        hint = did_you_mean(text or "", map(str, choices))
+        return self.fail(node, path, f"one of {', '.join(map(str, choices))}", hint=hint)
+
+    def _items(self, item: Any, node: Node, path: str) -> Any:
+        if not isinstance(node, document.Sequence):
+            return self.fail(node, path, "a list")
+        values = [self.read(item, each, f"{path}[{i}]") for i, each in enumerate(node.items)]
+        return INVALID if INVALID in values else tuple(values)
+
+    def _mapping(self, item: Any, node: Node, path: str) -> Any:
+        if not isinstance(node, document.Mapping):
+            found = "something else" if _is_secret(item) else None
+            return self.fail(node, path, "a mapping", found)
+        values = {key: self.read(item, entry.node, _join(path, key)) for key, entry in node.entries.items()}
+        return INVALID if INVALID in values.values() else types.MappingProxyType(values)
+
+    def _scalar(self, kind: Any, node: Node, path: str) -> Any:
+        if kind is Secret or kind is Url:
+            return self._secret(kind, node, path)
+        if not isinstance(node, Scalar):
+            return self.fail(node, path, _expected(kind))
+        if kind is Duration:
+            return self._duration(node, path)
+        if node.value() is None and node.plain:
+            return self.fail(node, path, _expected(kind))
+        if kind is Path:
+            return self.base / Path(node.text).expanduser()
+        if kind is str:
+            return node.text
+        return self._plain(kind, node, path)
+
+    def _plain(self, kind: Any, node: Scalar, path: str) -> Any:
+        if kind not in _PLAIN:
+            raise TypeError(f"{path}: options cannot have the type {kind!r}")
+        try:
+            return read_as(kind, node.value())
+        except Unreadable:
+            return self.fail(node, path, in_words(kind))
+
+    def _duration(self, node: Scalar, path: str) -> Any:
+        try:
+            return parse_duration(node.text)
+        except ValueError:
+            return self.fail(node, path, "a duration like 500ms, 10s, 5m or 1h, a year at most")
+
+    def _secret(self, kind: type[Secret], node: Node, path: str) -> Any:
+        if not isinstance(node, Scalar) or (node.plain and node.value() is None):
+            found = "nothing" if isinstance(node, Scalar) else node.describe()
+            return self.fail(node, path, "a text", found)
+        return self._kept(kind, node.text)
+
+    def _kept(self, kind: type[Secret], text: str) -> Secret:
+        if issubclass(kind, Url):
+            url = kind(text)
+            user, _, password = url.credentials.partition(":")
+            self.secrets.extend(filter(None, (url.credentials, user, password)))
+            return url
+        self.secrets.append(text)
+        return kind(text)
+
+    def _from_file(self, annotation: Any, node: document.Mapping, twin: str, name: str, path: str) -> Any:
+        entry = node.entries[twin]
+        where = _join(path, twin)
+        if name in node.entries:
+            return self.fail(entry.node, where, f"either {name} or {twin}", found="both")
+        file = self.read(Path, entry.node, where)
+        if file is INVALID:
+            return INVALID
+        try:
+            text = read_bytes(file, _LARGEST_SECRET).decode().rstrip("\r\n")
+        except (ConfigError, UnicodeDecodeError):
+            return self.fail(entry.node, where, "a readable text file")
+        return self._kept(_secret_type(annotation), text)
+
+
+def _expected(kind: Any) -> str:
+    return in_words(kind) if kind in _PLAIN else "a value"
+
+
+def _secret_type(annotation: Any) -> type[Secret]:
+    candidates = get_args(annotation) or (annotation,)
+    return next(each for each in candidates if isinstance(each, type) and issubclass(each, Secret))
+
+
+def _is_secret(annotation: Any) -> bool:
+    candidates = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return any(isinstance(each, type) and issubclass(each, Secret) for each in candidates)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return _is_secret(annotation) or any(_is_secret(each) for each in get_args(annotation))
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

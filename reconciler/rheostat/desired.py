@@ -1,0 +1,37 @@
+"""What ought to run, and what was changed in what was asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .values import Value
+
+NO_SETTINGS: Mapping[str, Value] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The state to converge to: a session with exactly these settings, or none."""
+
+    on: bool
+    settings: Mapping[str, Value] = field(default_factory=lambda: NO_SETTINGS)
+
+
+OFF = Desired(on=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A flag that asked for something else than it was given, and the rule that decided.
+
+    `asked` is a printable rendition of the raw value. `given` is ``"off"`` where the rule turned profiling
+    off, and None where the setting was left out.
+    """
+
+    setting: str
+    asked: bool | int | float | str | None
+    given: Value | None
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: asked {self.asked!r}, given {self.given!r} ({self.rule})"

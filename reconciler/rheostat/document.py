@@ -1,0 +1,217 @@
+"""YAML that is safe to read from anywhere: a tree of nodes that know their places.
+
+The parser's events are judged before anything is constructed, because composing can take seconds (merge keys,
+aliases) or crash the interpreter (the C composer recurses). Values are typed by who reads them, not by YAML 1.1:
+``no`` stays a text where a text is wanted, and ``010``, ``1_000`` or ``12:30`` are never taken for numbers.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from yaml.resolver import Resolver
+
+from .problem import ConfigError, Place, Problem
+from .values import shorten
+
+DEEPEST: Final = 20
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_RESOLVER: Any = Resolver()
+_STANDARD = "tag:yaml.org,2002:"
+_PLAIN_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
+_PLAIN_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?", re.ASCII)
+_ODD_FLOATS: Final = {
+    ".inf": float("inf"),
+    "+.inf": float("inf"),
+    "-.inf": float("-inf"),
+    ".nan": float("nan"),
+}
+_TRUE: Final = frozenset({"yes", "true", "on"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A text as written; `plain` if without quotes, so that it may stand for a number, a boolean or nothing."""
+
+    place: Place
+    text: str
+    plain: bool
+
+    def value(self) -> bool | int | float | str | None:
+        """What the text stands for by itself. Numbers in other notations than decimal stay texts."""
+        if not self.plain:
+            return self.text
+        tag = _RESOLVER.resolve(yaml.ScalarNode, self.text, (True, False)).removeprefix(_STANDARD)
+        if tag == "null":
+            return None
+        if tag == "bool":
+            return self.text.lower() in _TRUE
+        if tag in ("int", "float"):
+            return self._number()
+        return self.text
+
+    def _number(self) -> int | float | str:
+        text = self.text.lower()
+        try:
+            if _PLAIN_INT.fullmatch(text):
+                return int(text)
+        except ValueError:  # CPython refuses to convert thousands of digits.
+            return self.text
+        if _PLAIN_FLOAT.fullmatch(text):
+            return float(text)
+        return _ODD_FLOATS.get(text, self.text)
+
+    def describe(self) -> str:
+        return "nothing" if self.plain and self.value() is None else repr(shorten(self.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    place: Place
+    items: "tuple[Node, ...]"
+
+    def value(self) -> object:
+        return [item.value() for item in self.items]
+
+    def describe(self) -> str:
+        return "a list"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key, where it stands, and what it holds."""
+
+    place: Place
+    node: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    place: Place
+    entries: dict[str, Entry]
+
+    def value(self) -> object:
+        return {key: entry.node.value() for key, entry in self.entries.items()}
+
+    def describe(self) -> str:
+        return "a mapping"
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def read_bytes(path: str | PathLike[str], largest: int) -> bytes:
+    """The content of a regular file of at most `largest` bytes. Raises `ConfigError`, and never waits for a pipe."""
+    path = Path(path)
+    place = Place(str(path))
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError([Problem(place, "", "a folder or a special file", "a YAML file")])
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ConfigError([Problem(place, "", f"that it cannot be read ({why})", "a YAML file")]) from None
+    if len(data) > largest:
+        size = f"more than {largest // 1024} KiB"
+        raise ConfigError([Problem(place, "", size, f"at most {largest // 1024} KiB")])
+    return data
+
+
+def parse_yaml(data: bytes, file: str) -> Mapping:
+    """Read one YAML document that is a mapping; `file` names it in errors.
+
+    Aliases, merge keys, tags, duplicate keys, several documents and depths over 20 are refused.
+
+    Raises `ConfigError`.
+    """
+    return _Reader(file).read(data)
+
+
+@dataclass(slots=True)
+class _Reader:
+    file: str
+
+    def read(self, data: bytes) -> Mapping:
+        text = self._decode(data)
+        try:
+            root = self._document(yaml.parse(text, Loader=_LOADER))
+        except yaml.YAMLError as error:
+            raise ConfigError([self._syntax(error, text)]) from None
+        if not isinstance(root, Mapping):
+            place = Place(self.file) if root is None else root.place
+            raise ConfigError([Problem(place, "", "nothing" if root is None else root.describe(), "a mapping")])
+        return root
+
+    def _decode(self, data: bytes) -> str:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+            found = f"byte 0x{data[error.start]:02x}, which is not UTF-8"
+            raise ConfigError([Problem(Place(self.file, line, column), "", found, "UTF-8 text")]) from None
+
+    def _syntax(self, error: yaml.YAMLError, text: str) -> Problem:
+        """The parser's complaint, without its excerpt of the file: that could show a secret."""
+        expected = "valid YAML"
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            context = f" {error.context}" if error.context else ""
+            mark = self._place(error.problem_mark)
+            return Problem(mark, "", f"a syntax error{context}: {error.problem}", expected)
+        position = getattr(error, "position", 0)
+        line = text.count("\n", 0, position) + 1
+        column = position - (text.rfind("\n", 0, position) + 1) + 1
+        return Problem(Place(self.file, line, column), "", "a character that YAML does not allow", expected)
+
+    def _place(self, mark: Any) -> Place:
+        return Place(self.file, mark.line + 1, mark.column + 1)
+
+    def _refuse(self, event: Any, found: str, expected: str) -> ConfigError:
+        return ConfigError([Problem(self._place(event.start_mark), "", found, expected)])
+
+    def _document(self, events: Iterator[Any]) -> Node | None:
+        root = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise self._refuse(event, "a second document", "one document")
+            if isinstance(event, yaml.NodeEvent):
+                root = self._node(event, events, 1)
+        return root
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        if isinstance(event, yaml.AliasEvent):
+            raise self._refuse(event, f"the alias *{event.anchor}", "the value itself")
+        if event.tag is not None and not (isinstance(event, yaml.ScalarEvent) and event.tag == "!"):
+            raise self._refuse(event, f"the tag {shorten(event.tag)}", "a plain value")
+        if depth > DEEPEST:
+            raise self._refuse(event, f"more than {DEEPEST} levels", f"at most {DEEPEST} levels of nesting")
+        place = self._place(event.start_mark)
+        if isinstance(event, yaml.ScalarEvent):
+            return Scalar(place, event.value, plain=event.style is None or event.style == "")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Sequence(place, tuple(self._items(events, depth)))
+        return Mapping(place, self._entries(events, depth))
+
+    def _items(self, events: Iterator[Any], depth: int) -> Iterator[Node]:
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            yield self._node(event, events, depth + 1)
+
+    def _entries(self, events: Iterator[Any], depth: int) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            key = self._node(event, events, depth + 1)
+            if not isinstance(key, Scalar):
+                raise self._refuse(event, f"{key.describe()} as a key", "a text as a key")
+            if key.plain and key.text == "<<":
+                raise self._refuse(event, "the merge key <<", "the keys themselves")
+            if key.text in entries:
+                first = entries[key.text].place.line
+                raise self._refuse(event, f"the key {shorten(key.text)!r} again", f"it once (first on line {first})")
+            entries[key.text] = Entry(key.place, self._node(next(events), events, depth + 1))
+        return entries

@@ -1,0 +1,68 @@
+"""The contract of flag sources: where desired state comes from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class SourceUnavailable(Exception):
+    """The source cannot know the flags now. The last good values hold for the lease.
+
+    `reason` is shown to people: say where, what was found, what to do, and no secret.
+    `retry_at` is when the source will try again (monotonic seconds), where it knows.
+    """
+
+    def __init__(self, reason: str, retry_at: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_at = retry_at
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source knows at one moment.
+
+    A flag that is not defined is absent from `values`. `reasons` says, per flag and in the product's words,
+    why it has its value; `errors` what is wrong with it. `stale_since` (monotonic seconds) says since when
+    the values may be out of date, and starts the lease.
+
+    While nothing has changed, give back the same object: the reconciler then knows it at once.
+    """
+
+    values: Mapping[str, object]
+    reasons: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    errors: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    stale_since: float | None = None
+
+
+@runtime_checkable
+class FlagSource(Protocol):
+    """A product, file or service that holds feature flags. Built as ``Class(options, identity)``.
+
+    Every method is called from the control thread; what they raise never reaches the host.
+    """
+
+    Options: ClassVar[type]
+    """A frozen, keyword-only dataclass, decoded from the ``source`` section; unknown keys are errors."""
+
+    @property
+    def poll_interval(self) -> float | None:
+        """Seconds between the reads it needs, asked again after each; None: it calls `changed` instead."""
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """Return promptly and connect in the background.
+
+        `changed` may be called from any thread, any number of times.
+        """
+
+    def read(self, wanted: Mapping[str, type]) -> Reading:
+        """The flags now, from memory or by a stat; `wanted` gives each flag's type (object: any).
+
+        Raises `SourceUnavailable` while it cannot know.
+        """
+
+    def close(self) -> None:
+        """Let go of everything, in bounded time, however often it is called."""

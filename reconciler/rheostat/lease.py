@@ -1,0 +1,96 @@
+"""What is known of the flags, and for how long it may be relied on."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .desired import OFF
+from .flagsource import Reading
+from .rules import ENABLED, Resolution, Rules, resolve
+from .transition import Cause
+from .values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The last good reading, and whether it still holds.
+
+    `stale_since` (monotonic seconds) is None while the source answers with fresh values; `reason` says why it
+    does not; `retry_at` when it will try again, where it knows.
+    """
+
+    reading: Reading | None = None
+    stale_since: float | None = None
+    reason: str = ""
+    retry_at: float | None = None
+
+
+IGNORANCE: Final = Knowledge(reason="the source has not answered yet")
+
+
+def learn(reading: Reading, wanted: Collection[str], now: float) -> Knowledge:
+    """What a reading that the source gave amounts to.
+
+    Copies what is wanted out of it: its mappings are the source's own, may change or raise later, and may hold
+    every flag of a company.
+    """
+    kept = Reading(
+        values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
+        reasons={flag: str(reading.reasons[flag]) for flag in wanted if flag in reading.reasons},
+        errors={flag: str(reading.errors[flag]) for flag in wanted if flag in reading.errors},
+        stale_since=reading.stale_since,
+    )
+    if kept.stale_since is None:
+        return Knowledge(kept)
+    # A date in the future would prolong the lease.
+    return Knowledge(kept, min(float(kept.stale_since), now), "the source says that its values are stale")
+
+
+def lose(known: Knowledge, reason: str, retry_at: float | None, now: float) -> Knowledge:
+    """What is left when the source cannot answer: the last good values, with the lease running."""
+    since = now if known.stale_since is None else known.stale_since
+    return Knowledge(known.reading, since, reason, retry_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A resolution, and the reason if something stronger than the flags decided."""
+
+    resolution: Resolution
+    forced_by: Cause | None = None
+
+
+def decide(
+    rules: Rules, known: Knowledge, *, killed: bool, lease: float, now: float, held: Mapping[str, Value]
+) -> Intent:
+    """What ought to run. Off wins: the kill switch, then a source that never answered, then an expired lease."""
+    off = Resolution(OFF, held=held)
+    if killed:
+        return Intent(off, Cause("kill_switch", detail="the kill switch is set"))
+    if known.reading is None:
+        return Intent(off, Cause("source", detail=known.reason))
+    if known.stale_since is not None and now - known.stale_since >= lease:
+        return Intent(off, Cause("lease", detail=f"no fresh flags for {lease:g} s: {known.reason}"))
+    return Intent(resolve(rules, known.reading, held))
+
+
+UNDECIDED: Final = Intent(Resolution(OFF), Cause("source", detail=IGNORANCE.reason))
+
+
+def explain(rules: Rules, before: Intent, after: Intent) -> Cause:
+    """Why `after` differs from `before`: what forced it, else the flag that changed and mattered first."""
+    if after.forced_by is not None:
+        return after.forced_by
+    released = before.forced_by
+    if released is not None and released.kind != "source":
+        over = "the kill switch is gone" if released.kind == "kill_switch" else "the source answers again"
+        return Cause(released.kind, detail=over)
+    old, new = before.resolution.asked, after.resolution.asked
+    changed = [s for s in rules.all if s.flag is not None and old.get(s.flag) != new.get(s.flag)]
+    if not changed:
+        return Cause("flag", detail="as the configuration says")
+    switched = before.resolution.desired.on != after.resolution.desired.on
+    first = next((s for s in changed if (s.name == ENABLED) == switched), changed[0])
+    also = ", ".join(f"{s.flag} too" for s in changed if s is not first and not switched)
+    assert first.flag is not None
+    return Cause("flag", first.flag, old.get(first.flag), new.get(first.flag), also)

@@ -1,0 +1,163 @@
+"""What Rheostat says: one record for each event, to the host's logging or, under the launcher, to stderr."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol
+
+from .desired import Adjustment
+from .secret import MASK
+from .transition import Transition
+from .values import shorten
+
+LOGGER: Final = logging.getLogger("rheostat")
+
+Format = Literal["text", "json"]
+
+REPEAT_AFTER: Final = 60.0
+"""Seconds before the same complaint about the same thing is logged again."""
+
+_SHORTEST_SECRET: Final = 4
+_REMEMBERED: Final = 256
+_DISTINCT: Final = 8
+
+Fields = Mapping[str, Any]
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    def write(self, level: int, event: str, message: str, fields: Fields) -> None: ...
+
+
+class LoggerSink:
+    """The host's logging: logger ``rheostat``, the fields in ``extra`` as ``rheostat_*``."""
+
+    def write(self, level: int, event: str, message: str, fields: Fields) -> None:
+        if LOGGER.isEnabledFor(level):
+            extra = {f"rheostat_{name}": value for name, value in {"event": event, **fields}.items()}
+            LOGGER.log(level, message, extra=extra)
+
+
+class StderrSink:
+    """One line for each record straight to stderr, whatever the host does to logging."""
+
+    def __init__(self, format: Format) -> None:
+        self._format = format
+
+    def write(self, level: int, event: str, message: str, fields: Fields) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        name = logging.getLevelName(level)
+        if self._format == "json":
+            head = {"time": now, "level": name, "event": event, "pid": os.getpid(), "message": message}
+            line = json.dumps({**head, **fields}, default=str)
+        else:
+            flat = message.replace("\n", "\n  ")
+            line = f"{now} {name} rheostat[{os.getpid()}]: {flat}"
+        # sys.stderr may be replaced, closed or locked by a thread of the host; the descriptor is ours to write to.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode(errors="backslashreplace"))
+
+
+@dataclass(slots=True)
+class _Complaint:
+    at: float
+    repeats: int = 0
+
+
+@dataclass(slots=True)
+class Journal:
+    """Owns what is said and how often; masks secrets. Nothing that goes wrong in it reaches its caller.
+
+    `secrets` may grow after the journal was made. `clock` gives monotonic seconds.
+    """
+
+    sink: Sink
+    clock: Callable[[], float]
+    secrets: Iterable[str] = ()
+    _said: dict[str, dict[str, _Complaint]] = field(default_factory=dict)
+    _adjusted: dict[Adjustment, None] = field(default_factory=dict)
+
+    def say(self, level: int, event: str, message: str, **fields: Any) -> None:
+        try:
+            self.sink.write(level, event, self.mask(message), {k: self._masked(v) for k, v in fields.items()})
+        # A host's handler or filter may raise anything; a log line is not worth the control thread.
+        except BaseException:
+            return
+
+    def transition(self, made: Transition) -> None:
+        self.say(
+            logging.INFO,
+            "transition",
+            str(made),
+            **{"from": str(made.from_state), "to": str(made.to_state)},
+            seq=made.seq,
+            trigger=str(made.trigger),
+            cause=asdict(made.cause),
+            settings=dict(made.settings),
+            adjustments=[asdict(each) for each in made.adjustments],
+            duration_ms=made.duration_ms,
+        )
+
+    def adjusted(self, adjustments: Iterable[Adjustment]) -> None:
+        """Log each distinct adjustment once."""
+        for each in adjustments:
+            if each not in self._adjusted:
+                if len(self._adjusted) >= _REMEMBERED:
+                    del self._adjusted[next(iter(self._adjusted))]
+                self._adjusted[each] = None
+                self.say(logging.WARNING, "adjusted", f"adjusted {each}", **asdict(each))
+
+    def complain(self, event: str, message: str, *, about: str, level: int = logging.WARNING, **fields: Any) -> None:
+        """Log what keeps going wrong: at once when it is new, then at most once a minute, with a count."""
+        now = self.clock()
+        said = self._said.setdefault(about, {})
+        last = said.get(message)
+        if last is None and len(said) >= _DISTINCT:
+            # Texts that differ each time are one cause: the oldest stands for all.
+            last = next(iter(said.values()))
+        if last is not None and now - last.at < REPEAT_AFTER:
+            last.repeats += 1
+            return
+        times = f" ({last.repeats} more times since)" if last is not None and last.repeats else ""
+        if len(said) >= _DISTINCT:
+            said.clear()
+        said[message] = _Complaint(now)
+        self.say(level, event, message + times, **fields)
+
+    def once(self, event: str, message: str, *, about: str, level: int = logging.WARNING) -> None:
+        """Log what is wrong the first time only."""
+        if about not in self._said:
+            self.complain(event, message, about=about, level=level)
+
+    def recover(self, event: str, message: str, *, about: str) -> None:
+        """Log that something complained about is well again; otherwise nothing."""
+        if self._said.pop(about, None) is not None:
+            self.say(logging.INFO, event, message)
+
+    def mask(self, text: str) -> str:
+        for secret in self.secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, MASK)
+        return text
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, dict):
+            return {key: self._masked(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._masked(each) for each in value]
+        return value
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one short line; its text is a stranger's and may raise."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(its text cannot be shown)"
+    return shorten(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)

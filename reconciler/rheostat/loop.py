@@ -1,0 +1,394 @@
+"""The control loop: look at the flags, compare with what runs, call the backend, take its outcome.
+
+Level-triggered and idempotent: each step looks at the whole truth and converges, so nothing depends on having seen
+every change. The loop owns no thread, clock or randomness; whoever steps it brings them.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
+from .calls import Calls, Returned
+from .desired import NO_SETTINGS, OFF, Desired
+from .flagsource import FlagSource
+from .identity import Identity
+from .lease import IGNORANCE, UNDECIDED, Intent, decide, explain
+from .log import Journal, describe
+from .machine import ProfilerMachine, State, Trigger
+from .policy import Policy, StartGate
+from .rules import Rules
+from .status import OperationName, Snapshot
+from .transition import Cause, Observer, Transition
+from .values import Value
+from .watch import UNSEEN, Watch
+
+_FIRST_PROBE: Final = 1.0
+"""Seconds from a start to the first look whether it really samples."""
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """The one backend call that has not returned."""
+
+    name: OperationName
+    since: float
+    deadline: float
+    trigger: Trigger
+    cause: Cause
+    settings: Mapping[str, Value] = field(default_factory=lambda: NO_SETTINGS)
+    stuck: bool = False
+
+
+class Loop:
+    """Owns convergence: everything happens in `step`, which the control thread repeats."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        policy: Policy,
+        identity: Identity,
+        source: FlagSource,
+        backend: Backend,
+        calls: Calls,
+        journal: Journal,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        wake: Callable[[], None],
+        observers: Sequence[Observer] = (),
+        inherited: State | None = None,
+    ) -> None:
+        """`inherited` is the parent's state if this is the child of a fork."""
+        self._rules = rules
+        self._policy = policy
+        self._identity = identity
+        self._backend = backend
+        self._calls = calls
+        self._journal = journal
+        self._clock = clock
+        self._random = random
+        self._wake = wake
+        self._observers = observers
+
+        self._machine = ProfilerMachine(inherited or State.STOPPED)
+        self._inherited = inherited
+        self._gate = StartGate(policy, identity.instance, random)
+        self._seq = 0
+        self._last_transition: Transition | None = None
+
+        self._watch = Watch(source, rules.wanted, policy.kill_switch, journal)
+        self._seen = UNSEEN
+        self._intent: Intent = UNDECIDED
+        self._cause = Cause("source", detail=IGNORANCE.reason)
+
+        self._applied: Mapping[str, Value] = NO_SETTINGS
+        self._in_flight: _InFlight | None = None
+        self._outcomes: deque[Returned] = deque()
+        self._stop_failures = 0
+        self._stop_retry_at = -math.inf
+        self._stop_trigger = Trigger.STOPPED
+        self._health = UNKNOWN_HEALTH
+        self._probe_at = math.inf
+        self._error = ""
+
+        self._closing = False
+        self._gave_up = False
+        self._changed = True
+        self.snapshot = Snapshot(pid=identity.pid, source_reason=IGNORANCE.reason)
+
+    def close(self) -> None:
+        """From now on only stop; `finished` tells when that is done. May be called from any thread."""
+        self._closing = True
+
+    @property
+    def finished(self) -> bool:
+        """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
+        idle = self._in_flight is None and not self._outcomes
+        return self._closing and idle and (self._gave_up or self._machine.state is State.STOPPED)
+
+    def step(self) -> float:
+        """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
+        if self._inherited is not None:
+            self._leave_parent(self._inherited)
+        self._take_outcomes()
+        self._look(self._clock())
+        self._converge(self._clock())
+        now = self._clock()
+        if self._changed:
+            self._changed = False
+            self.snapshot = self._snapshot()
+        return self._rest(now)
+
+    def _leave_parent(self, inherited: State) -> None:
+        self._inherited = None
+        if inherited is not State.STOPPED:
+            self._fire(Trigger.FORKED, Cause("fork", detail="this process was forked"), None)
+
+    # Looking
+
+    def _look(self, now: float) -> None:
+        if self._closing:
+            return
+        seen = self._watch.look(now)
+        if seen is self._seen and seen.known.stale_since is None:
+            return
+        self._seen = seen
+        self._changed = True
+        lease, held = self._policy.hold_last_good, self._intent.resolution.held
+        self._intend(decide(self._rules, seen.known, killed=seen.killed, lease=lease, now=now, held=held), now)
+
+    def _intend(self, intent: Intent, now: float) -> None:
+        before, self._intent = self._intent, intent
+        if intent.resolution.adjustments != before.resolution.adjustments:
+            self._journal.adjusted(intent.resolution.adjustments)
+        if intent.resolution.desired == before.resolution.desired:
+            return
+        self._cause = explain(self._rules, before, intent)
+        self._gate.wanted(now)
+        if not intent.resolution.desired.on:
+            self._stop_retry_at = -math.inf
+
+    # Converging
+
+    @property
+    def _desired(self) -> Desired:
+        return OFF if self._closing else self._intent.resolution.desired
+
+    def _converge(self, now: float) -> None:
+        if self._in_flight is not None:
+            self._check_deadline(self._in_flight, now)
+        elif self._machine.state is State.STOPPED:
+            if self._may_start(now):
+                self._start(now)
+        elif self._stop_failures:
+            self._retry_stop(now)
+        elif not self._desired.on:
+            self._stop(Trigger.STOPPED, self._closing_cause(), now)
+        elif self._desired.settings != self._applied:
+            if self._gate.opens_at() <= now:
+                self._stop(Trigger.RETUNE, self._cause, now)
+        elif now >= self._probe_at:
+            self._probe(now)
+
+    def _may_start(self, now: float) -> bool:
+        desired = self._desired
+        return desired.on and not self._gate.refuses(desired) and self._gate.opens_at() <= now
+
+    def _closing_cause(self) -> Cause:
+        return Cause("close", detail="Rheostat was closed") if self._closing else self._cause
+
+    def _check_deadline(self, call: _InFlight, now: float) -> None:
+        if call.stuck or now < call.deadline:
+            return
+        call.stuck = self._changed = True
+        message = (
+            f"the backend's {call.name} has not returned for {now - call.since:.1f} s: the service is not affected, "
+            "but nothing else can be started or stopped until it returns; look at the profiler's server and network"
+        )
+        self._journal.complain("stuck", message, about="stuck", level=logging.ERROR, operation=call.name)
+
+    def _start(self, now: float) -> None:
+        settings = self._desired.settings
+        self._gate.tried(now)
+        call = _InFlight("start", now, now + self._policy.start_deadline, Trigger.STARTED, self._cause, settings)
+        self._call(call, lambda: self._backend.start(settings))
+
+    def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
+        self._stop_trigger = trigger
+        call = _InFlight("stop", now, now + self._policy.stop_deadline, trigger, cause)
+        self._call(call, self._backend.stop)
+        if trigger is Trigger.RETUNE and self._machine.state is State.RUNNING:
+            self._fire(Trigger.RETUNE, cause, None)
+
+    def _retry_stop(self, now: float) -> None:
+        if now >= self._stop_retry_at or self._closing:
+            self._stop(self._stop_trigger, self._closing_cause(), now)
+
+    def _probe(self, now: float) -> None:
+        backend = self._backend
+        if isinstance(backend, Probing):
+            call = _InFlight("probe", now, now + self._policy.start_deadline, Trigger.DIED, self._cause)
+            self._call(call, backend.probe)
+
+    def _call(self, call: _InFlight, function: Callable[[], object]) -> None:
+        self._in_flight = call
+        self._changed = True
+        try:
+            self._calls.call(function, self._returned)
+        except BaseException as error:
+            self._returned(Returned(None, error, 0.0))
+
+    def _returned(self, outcome: Returned) -> None:
+        """In the call's own thread: hand the outcome over, nothing more."""
+        self._outcomes.append(outcome)
+        self._wake()
+
+    # Outcomes
+
+    def _take_outcomes(self) -> None:
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
+            call, self._in_flight = self._in_flight, None
+            assert call is not None
+            self._changed = True
+            if call.stuck:
+                text = f"the backend's {call.name} returned after {outcome.took:.1f} s"
+                self._journal.recover("recovered", text, about="stuck")
+            ended = {"start": self._start_ended, "stop": self._stop_ended, "probe": self._probe_ended}
+            ended[call.name](call, outcome, self._clock())
+
+    def _start_ended(self, call: _InFlight, outcome: Returned, now: float) -> None:
+        if outcome.error is not None:
+            self._start_failed(call, outcome.error, outcome.took, now)
+            return
+        self._gate.succeeded()
+        self._journal.recover("recovered", "the profiler could be started again", about="start")
+        self._error = ""
+        self._applied = call.settings
+        self._health = UNKNOWN_HEALTH
+        self._probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
+        self._fire(Trigger.STARTED, call.cause, outcome.took)
+
+    def _start_failed(self, call: _InFlight, error: BaseException, took: float, now: float) -> None:
+        self._gate.failed(now)
+        self._error = f"start failed: {describe(error)}"
+        after = f"tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
+        if isinstance(error, PermanentError):
+            self._gate.refused(call.settings)
+            after = "not tried again until the flags change"
+        # What varies from one try to the next stays out of the text, so that repeats can be folded.
+        self._journal.complain(
+            "start_failed",
+            f"the profiler could not be started: {describe(error)}",
+            about="start",
+            failures=self._gate.failures,
+            next=after,
+        )
+        if self._machine.state is State.RESTARTING:
+            self._fire(Trigger.FAILED, Cause("backend", detail=self._error), took)
+
+    def _stop_ended(self, call: _InFlight, outcome: Returned, now: float) -> None:
+        if outcome.error is not None:
+            self._stop_failed(outcome.error, now)
+            return
+        self._stop_failures = 0
+        self._journal.recover("recovered", "the profiler could be stopped", about="stop")
+        self._error = "" if call.trigger is not Trigger.DIED else self._error
+        self._applied = NO_SETTINGS
+        self._probe_at = math.inf
+        desired = self._desired
+        if self._machine.state is State.RUNNING:
+            self._fire(call.trigger if call.trigger is Trigger.DIED else Trigger.STOPPED, call.cause, outcome.took)
+        elif desired.on and not self._gate.refuses(desired):
+            self._start(now)
+        else:
+            self._fire(Trigger.STOPPED, self._closing_cause(), outcome.took)
+
+    def _stop_failed(self, error: BaseException, now: float) -> None:
+        self._stop_failures += 1
+        self._stop_retry_at = now + self._policy.backoff.delay(self._stop_failures, self._random)
+        self._error = f"stop failed: {describe(error)}"
+        self._gave_up = self._closing
+        self._journal.complain(
+            "stop_failed",
+            f"the profiler could not be stopped: {describe(error)}",
+            about="stop",
+            level=logging.ERROR,
+            failures=self._stop_failures,
+        )
+
+    def _probe_ended(self, call: _InFlight, outcome: Returned, now: float) -> None:
+        self._probe_at = now + self._policy.resync
+        health = outcome.result
+        if outcome.error is not None:
+            health = Health("unknown", f"the probe failed: {describe(outcome.error)}")
+        elif not isinstance(health, Health):
+            health = Health("unknown", f"the probe gave {type(health).__name__} instead of a Health")
+        self._health = health
+        if health.status != "failed":
+            return
+        self._error = f"the session does not sample: {health.detail}"
+        self._gate.failed(now)
+        self._cause = Cause("backend", detail=self._error)
+        if not self._closing:
+            # The agent may still believe in its session: it has to be stopped before another can start.
+            self._stop(Trigger.DIED, self._cause, now)
+
+    def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
+        before, after = self._machine.fire(trigger)
+        self._seq += 1
+        self._changed = True
+        made = Transition(
+            seq=self._seq,
+            from_state=before,
+            to_state=after,
+            trigger=trigger,
+            cause=cause,
+            settings=self._applied,
+            adjustments=self._intent.resolution.adjustments if after is not State.STOPPED else (),
+            duration_ms=None if took is None else round(took * 1000, 3),
+        )
+        self._last_transition = made
+        self._journal.transition(made)
+        for observer in self._observers:
+            self._tell(observer, made)
+
+    def _tell(self, observer: Observer, made: Transition) -> None:
+        try:
+            observer(made)
+        except BaseException as error:
+            text = f"an observer raised: {describe(error)}"
+            self._journal.once("observer_failed", text, about=f"observer {id(observer)}")
+
+    # Resting
+
+    def _rest(self, now: float) -> float:
+        if self._closing:
+            return self._policy.resync
+        until = [now + self._policy.resync, *self._appointments(now)]
+        return max(0.0, min(until) - now)
+
+    def _appointments(self, now: float) -> Iterable[float]:
+        yield now + self._watch.interval()
+        stale_since = self._seen.known.stale_since
+        if stale_since is not None and self._intent.forced_by is None:
+            yield stale_since + self._policy.hold_last_good
+        if self._in_flight is not None:
+            if not self._in_flight.stuck:
+                yield self._in_flight.deadline
+        elif self._stop_failures:
+            yield self._stop_retry_at
+        elif self._waits_for_gate:
+            yield self._gate.opens_at()
+        else:
+            yield self._probe_at
+
+    @property
+    def _waits_for_gate(self) -> bool:
+        desired = self._desired
+        return desired.on and not self._gate.refuses(desired) and desired.settings != self._applied
+
+    def _snapshot(self) -> Snapshot:
+        call = self._in_flight
+        waiting = call is None and self._waits_for_gate
+        resolution = self._intent.resolution
+        return Snapshot(
+            state=self._machine.state,
+            pid=self._identity.pid,
+            seq=self._seq,
+            desired=self._desired,
+            settings=self._applied,
+            adjustments=resolution.adjustments,
+            source_reason=self._seen.known.reason,
+            stale_since=self._seen.known.stale_since,
+            call=None if call is None else (call.name, call.since, call.deadline),
+            waits_for=self._gate.waits_for() if waiting else "",
+            waits_until=self._gate.opens_at() if waiting else 0.0,
+            last_transition=self._last_transition,
+            health=self._health,
+            error=self._error,
+        )

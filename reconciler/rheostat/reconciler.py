@@ -1,0 +1,206 @@
+"""The control thread, and the handle that a host holds on it."""
+
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, Self
+
+from .calls import ThreadedCalls
+from .config import Config
+from .flagsource import FlagSource
+from .log import Journal, describe
+from .loop import Loop
+from .machine import State, Trigger
+from .policy import Policy
+from .problem import ConfigError
+from .status import Snapshot, Status
+from .transition import Observer, Transition
+from .wake import Wake
+
+THREAD_NAME: Final = "rheostat"
+
+_AFTER_A_DEFECT: Final = 1.0
+_FORK_SETTLES: Final = 0.2
+"""Seconds that a forked child is left alone, so that one that execs or daemonises pays for nothing."""
+
+
+class Reconciler:
+    """Governs the profiler of this process, in a daemon thread named ``rheostat``. Made by `start`.
+
+    As a context manager it stops at the end of the block.
+    """
+
+    def __init__(self, config: Config | None, observers: Sequence[Observer], journal: Journal, error: str = "") -> None:
+        self._config = config
+        self._policy = config.policy if config is not None else Policy()
+        self._observers = observers
+        self._journal = journal
+        self._thread: threading.Thread | None = None
+        self._left_behind: list[object] = []
+        self._begin_anew(error)
+
+    def _begin_anew(self, error: str = "") -> None:
+        self._wake = Wake()
+        self._ended = threading.Event()
+        self._closing = False
+        self._loop: Loop | None = None
+        self._before_loop = Snapshot(pid=os.getpid(), error=error)
+
+    def status(self) -> Status:
+        """What is true now. Never blocks; ages are those of this moment."""
+        loop = self._loop
+        snapshot = self._before_loop if loop is None else loop.snapshot
+        return replace(snapshot, closed=self._ended.is_set() or self._thread is None).at(time.monotonic())
+
+    def nudge(self) -> None:
+        """Look at the flags now. Never blocks; safe in a signal handler."""
+        self._wake.ring()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop the profiler and let go of everything; waits up to `timeout` seconds (None: the stop deadline).
+
+        Gives True once all is let go. With False it goes on in the background, as far as the backend allows.
+        """
+        self._closing = True
+        if self._loop is not None:
+            self._loop.close()
+        self._wake.ring()
+        thread = self._thread
+        if thread is None or threading.current_thread() is thread:
+            return thread is None
+        return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def is_over(self) -> bool:
+        """It has been told to stop, or has never begun: another may take its place."""
+        return self._closing or self._thread is None
+
+    def begin(self, config: Config, *, forked_from: State | None = None) -> None:
+        """Start the control thread."""
+        atexit.register(self._at_exit)
+        self._thread = threading.Thread(target=self._run, args=(config, forked_from), name=THREAD_NAME, daemon=True)
+        self._thread.start()
+
+    def forked(self) -> None:
+        """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
+        if self.is_over or self._config is None:
+            return
+        state = State.STOPPED if self._loop is None else self._loop.snapshot.state
+        self._left_behind.append((self._loop, self._wake, self._ended, self._thread))
+        self._begin_anew()
+        self.begin(self._config, forked_from=state)
+
+    def _run(self, config: Config, forked_from: State | None) -> None:
+        source: FlagSource | None = None
+        try:
+            if forked_from is not None:
+                self._pause(_FORK_SETTLES)
+            source = self._assemble(config, forked_from)
+            if self._loop is not None:
+                self._repeat(self._loop)
+        finally:
+            _let_go(source, self._journal)
+            self._journal.say(logging.INFO, "closed", "Rheostat has let go of the profiler")
+            self._ended.set()
+            atexit.unregister(self._at_exit)
+
+    def _repeat(self, loop: Loop) -> None:
+        if self._closing:
+            loop.close()
+        while not loop.finished:
+            try:
+                rest = loop.step()
+            # A defect of ours must not end the thread that can still turn profiling off.
+            except BaseException as error:
+                self._journal.complain("defect", f"defect in Rheostat: {describe(error)}", about="defect")
+                rest = _AFTER_A_DEFECT
+            if not loop.finished:
+                self._wake.wait(rest)
+
+    def _assemble(self, config: Config, forked_from: State | None) -> FlagSource | None:
+        """Build source, backend and loop, as often as it takes; None if that cannot work or is no longer wanted."""
+        failures = 0
+        while not self._closing:
+            source: FlagSource | None = None
+            try:
+                wiring = config.wire()
+                source = wiring.source.build(config.identity())
+                backend = wiring.backend.build(config.identity())
+                source.open(self._wake.ring)
+            except ConfigError as error:
+                self._give_up(error)
+                return None
+            except BaseException as error:
+                _let_go(source, self._journal)
+                failures += 1
+                self._before_loop = replace(self._before_loop, error=f"plug-in: {describe(error)}")
+                text = f"a plug-in could not be built: {describe(error)}"
+                self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
+                self._pause(config.policy.backoff.delay(failures, random.random))
+                continue
+            self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
+            self._loop = Loop(
+                rules=wiring.rules,
+                policy=config.policy,
+                identity=config.identity(),
+                source=source,
+                backend=backend,
+                calls=ThreadedCalls(time.monotonic),
+                journal=self._journal,
+                clock=time.monotonic,
+                random=random.random,
+                wake=self._wake.ring,
+                inherited=forked_from,
+                observers=[self._exit_before_the_agent, *self._observers],
+            )
+            return source
+        return None
+
+    def _give_up(self, error: ConfigError) -> None:
+        self._before_loop = replace(self._before_loop, error=str(error))
+        report_invalid(self._journal, error)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._closing and (left := until - time.monotonic()) > 0:
+            self._wake.wait(left)
+
+    def _exit_before_the_agent(self, made: Transition) -> None:
+        """Register our exit handler anew, after each start.
+
+        The agent registers its own when it is imported, handlers run last-registered first, and the agent's waits
+        for a hung server for 10 s.
+        """
+        if made.trigger is Trigger.STARTED:
+            atexit.unregister(self._at_exit)
+            atexit.register(self._at_exit)
+
+    def _at_exit(self) -> None:
+        """Give the control thread the chance to flush the last window, for `exit_deadline` at most."""
+        self.stop(self._policy.exit_deadline)
+
+
+def _let_go(source: FlagSource | None, journal: Journal) -> None:
+    try:
+        if source is not None:
+            source.close()
+    except BaseException as error:
+        journal.complain("source_unavailable", f"flag source: close() raised: {describe(error)}", about="close")
+
+
+def report_invalid(journal: Journal, error: ConfigError) -> None:
+    """One ERROR with every problem; the service goes on without profiling."""
+    problems = [str(each) for each in error.problems]
+    text = "the configuration cannot be used, the service runs unprofiled:\n" + "\n".join(problems)
+    journal.say(logging.ERROR, "invalid_config", text, problems=problems)

@@ -1,0 +1,112 @@
+"""From a ``kind:`` to a class: built-in names, entry points, or ``package.module:Class``."""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .problem import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A plug-in that ships with Rheostat: where it is, and the vendor package and extra that it needs, if any."""
+
+    target: str
+    vendor: str | None = None
+    extra: str | None = None
+
+    def missing(self) -> str | None:
+        """What to do if the vendor package is not installed, found out without importing it."""
+        if self.vendor is None or importlib.util.find_spec(self.vendor) is not None:
+            return None
+        return f"the package {self.vendor!r} is not installed: pip install 'rheostat[{self.extra}]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One sort of plug-in: the noun for messages, the entry point group, and what ships with Rheostat.
+
+    Built-ins are found by name here, because scanning entry points costs 55 to 70 ms and 6.6 MB.
+    """
+
+    noun: str
+    group: str
+    builtins: Mapping[str, BuiltIn]
+    needs: tuple[str, ...]
+
+    def resolve(self, kind: str) -> type[Any]:
+        """The class for a kind; imports it. Raises `UnknownKind` or `BrokenPlugin`."""
+        if kind in self.builtins:
+            return self._load(kind, self.builtins[kind].target)
+        if ":" in kind:
+            return self._load(kind, kind)
+        return self._load(kind, self._entry_point(kind))
+
+    def _entry_point(self, kind: str) -> str:
+        from importlib.metadata import entry_points
+
+        found = {each.name: each.value for each in entry_points(group=self.group)}
+        if kind not in found:
+            raise UnknownKind(self, kind, {*self.builtins, *found})
+        return found[kind]
+
+    def _load(self, kind: str, target: str) -> type[Any]:
+        module, _, name = target.partition(":")
+        try:
+            loaded: Any = importlib.import_module(module)
+            for part in name.split("."):
+                loaded = getattr(loaded, part)
+        # The module is a stranger's code: it may raise anything, SystemExit included, and must not end the host.
+        except BaseException as error:
+            raise BrokenPlugin(self, kind, f"{type(error).__name__}: {error}") from error
+        lacks = [each for each in self.needs if not hasattr(loaded, each)]
+        if not isinstance(loaded, type) or lacks:
+            raise BrokenPlugin(self, kind, f"it has no {', '.join(lacks)}" if lacks else "it is not a class")
+        return loaded
+
+
+class PluginError(LookupError):
+    """A ``kind:`` that gives no usable class; `found`, `expected` and `hint` are for a `Problem`."""
+
+    found: str
+    expected: str
+    hint: str = ""
+
+
+class UnknownKind(PluginError):
+    """No built-in and no entry point has this name."""
+
+    def __init__(self, family: Family, kind: str, known: set[str]) -> None:
+        self.found = repr(kind)
+        self.expected = f"one of {', '.join(sorted(known))}, or package.module:Class"
+        self.hint = did_you_mean(kind, known)
+        super().__init__(f"{family.noun} kind: found {self.found}, expected {self.expected} {self.hint}".strip())
+
+
+class BrokenPlugin(PluginError):
+    """The class exists in name only: it cannot be imported, or it is not what the contract asks for."""
+
+    def __init__(self, family: Family, kind: str, why: str) -> None:
+        self.found = f"{kind!r}, which cannot be used: {why}"
+        self.expected = f"an importable {family.noun} class with {', '.join(family.needs)}"
+        super().__init__(f"{family.noun} kind: found {self.found}, expected {self.expected}")
+
+
+SOURCES: Final = Family(
+    noun="flag source",
+    group="rheostat.flagsources",
+    builtins={"yaml": BuiltIn("rheostat_flagsources.yaml_file:YamlFileSource")},
+    needs=("Options", "poll_interval", "open", "read", "close"),
+)
+
+BACKENDS: Final = Family(
+    noun="backend",
+    group="rheostat.backends",
+    builtins={
+        "noop": BuiltIn("rheostat_backends.noop:NoopBackend"),
+        "pyroscope": BuiltIn("rheostat_backends.pyroscope:PyroscopeBackend", vendor="pyroscope", extra="pyroscope"),
+    },
+    needs=("Options", "parameters", "start", "stop"),
+)

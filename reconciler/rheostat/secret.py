@@ -1,0 +1,54 @@
+"""Strings that must never be shown."""
+
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
+
+MASK: Final = "***"
+
+
+class Secret:
+    """A string that shows as ``***`` wherever it is printed, logged or put into an error.
+
+    Ask for the text with `reveal()`, at the last moment and only to hand it to a vendor.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._text))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled: its text would leave the process readable")
+
+
+class Url(Secret):
+    """A URL whose user part (``user:password@``) is secret; the rest is shown."""
+
+    __slots__ = ()
+
+    @property
+    def credentials(self) -> str:
+        """The user part as written, or an empty string."""
+        return urlsplit(self._text).netloc.rpartition("@")[0]
+
+    def __str__(self) -> str:
+        scheme, separator, rest = self._text.partition("://")
+        authority, slash, path = rest.partition("/")
+        if "@" not in authority:
+            return self._text if separator else self._text.rpartition("@")[2]
+        return f"{scheme}{separator}{MASK}@{authority.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,109 @@
+"""What is true now, for people and dashboards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .backend import UNKNOWN_HEALTH, Health
+from .desired import NO_SETTINGS, OFF, Adjustment, Desired
+from .machine import State
+from .transition import Transition
+from .values import Value
+
+OperationName = Literal["start", "stop", "probe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A backend call in flight, for `age` seconds by now; `stuck` once that is past its deadline."""
+
+    name: OperationName
+    age: float
+    stuck: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """Whether the flags are fresh. `stale_for` is in seconds; `reason` says why they are not."""
+
+    available: bool
+    reason: str = ""
+    stale_for: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """An immutable snapshot: what is wanted, what runs, and what stands between the two.
+
+    `desired` is what the flags come to, `settings` what really runs (empty when stopped). `waiting` says what the
+    next start waits for, in words. `error` is the last failure that has not been overcome. `closed` is True once
+    Rheostat has let go of the profiler for good.
+    """
+
+    state: State
+    pid: int
+    seq: int
+    desired: Desired
+    settings: Mapping[str, Value]
+    adjustments: tuple[Adjustment, ...]
+    source: SourceStatus
+    operation: Operation | None = None
+    last_transition: Transition | None = None
+    health: Health = UNKNOWN_HEALTH
+    waiting: str = ""
+    error: str = ""
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the control thread knows, with moments (monotonic seconds) instead of ages.
+
+    Published whole after each change, so that readers need no lock and see ages of their own moment.
+    """
+
+    state: State = State.STOPPED
+    pid: int = 0
+    seq: int = 0
+    desired: Desired = OFF
+    settings: Mapping[str, Value] = field(default_factory=lambda: NO_SETTINGS)
+    adjustments: tuple[Adjustment, ...] = ()
+    source_reason: str = ""
+    stale_since: float | None = None
+    call: tuple[OperationName, float, float] | None = None
+    """Of the call in flight: its name, since when, and its deadline."""
+    waits_for: str = ""
+    waits_until: float = 0.0
+    last_transition: Transition | None = None
+    health: Health = UNKNOWN_HEALTH
+    error: str = ""
+    closed: bool = False
+
+    def at(self, now: float) -> Status:
+        return Status(
+            state=self.state,
+            pid=self.pid,
+            seq=self.seq,
+            desired=self.desired,
+            settings=self.settings,
+            adjustments=self.adjustments,
+            source=SourceStatus(
+                available=not self.source_reason,
+                reason=self.source_reason,
+                stale_for=None if self.stale_since is None else now - self.stale_since,
+            ),
+            operation=None if self.call is None else _operation(*self.call, now),
+            last_transition=self.last_transition,
+            health=self.health,
+            waiting=self._waiting(now),
+            error=self.error,
+            closed=self.closed,
+        )
+
+    def _waiting(self, now: float) -> str:
+        left = self.waits_until - now
+        return f"{self.waits_for}, {left:.1f} s more" if self.waits_for and left > 0 else ""
+
+
+def _operation(name: OperationName, since: float, deadline: float, now: float) -> Operation:
+    return Operation(name, now - since, now >= deadline)
