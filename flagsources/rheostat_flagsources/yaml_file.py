@@ -5,10 +5,9 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Final
 
-from rheostat import Duration, Identity, InvalidOptions, Reading, SourceUnavailable, parse_flags
+from rheostat import Duration, FilePath, Identity, InvalidOptions, Reading, SourceUnavailable, parse_flags
 
 LARGEST: Final = 64 * 1024
 """Bytes a flags file may have."""
@@ -23,7 +22,7 @@ _SHORTEST_POLL: Final = 0.01
 class YamlFileOptions:
     """`path` of the file, and how often to look at it (seconds)."""
 
-    path: Path
+    path: FilePath
     poll_interval: Duration = Duration(1.0)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ rheostat.start("config.yaml")
 from .backend import Backend, BackendError, Health, Parameter, PermanentError, Probing, TemporaryError
 from .desired import Adjustment, Desired
 from .duration import Duration
+from .filepath import FilePath
 from .flagfile import parse_flags
 from .flagsource import FlagSource, Reading, SourceUnavailable
 from .identity import Identity
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "Desired",
     "Duration",
+    "FilePath",
     "FlagSource",
     "Health",
     "Identity",

@@ -1,8 +1,7 @@
 """The contract of backends: the profilers that are controlled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from .values import Value
 
@@ -19,8 +18,7 @@ class PermanentError(BackendError):
     """The same settings will fail again: nothing is tried until the desired state changes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """What a backend lets be tuned: a type, a default, and hard limits that no configuration can widen."""
 
     type: type[bool] | type[int] | type[float] | type[str]
@@ -30,8 +28,7 @@ class Parameter:
     choices: tuple[Value, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """Whether the session really samples, with the evidence in words."""
 
     status: Literal["healthy", "failed", "unknown"]

@@ -2,14 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 THREAD_NAME: Final = "rheostat-call"
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """How a call ended: what it gave or raised, and how long it took (seconds)."""
 
     result: object
@@ -33,8 +31,7 @@ def run(function: Callable[[], object], clock: Callable[[], float]) -> Returned:
     return Returned(result, None, clock() - began)
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadedCalls:
+class ThreadedCalls(NamedTuple):
     """A daemon thread for each call, so that none is left while nothing is in flight."""
 
     clock: Callable[[], float]

@@ -1,15 +1,13 @@
 """The configuration: one YAML file for each deployment."""
 
 import os
-import socket
-from collections.abc import Mapping, MutableSequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from . import document
-from .decode import INVALID, Decoder
+from .decode import Decoder
 from .document import Node, Scalar, parse_yaml, read_bytes
 from .identity import Identity
 from .interpolation import interpolate
@@ -23,7 +21,7 @@ from .settings import compile_rules
 LARGEST: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Document:
     """The keys of the file. Sections that depend on plug-ins stay nodes until those are known."""
 
@@ -43,8 +41,7 @@ class _Document:
             raise InvalidOptions({"application": "the name of the application"})
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """The ``source`` or ``backend`` section before its class is known."""
 
     family: Family
@@ -56,13 +53,8 @@ class Section:
     def is_builtin(self) -> bool:
         return self.kind in self.family.builtins
 
-    @property
-    def name(self) -> str:
-        return "source" if self.family is SOURCES else "backend"
 
-
-@dataclass(frozen=True, slots=True)
-class Plugin:
+class Plugin(NamedTuple):
     """A class with its decoded options, ready to be built."""
 
     cls: type[Any]
@@ -72,8 +64,7 @@ class Plugin:
         return self.cls(self.options, identity)
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(NamedTuple):
     """All that depends on the plug-ins' classes."""
 
     source: Plugin
@@ -81,43 +72,45 @@ class Wiring:
     rules: Rules
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(NamedTuple):
     """A configuration that has been read and found valid, as far as that is known without strangers' classes.
 
     `secrets` are the texts that must never be printed; strangers' options add to it when they are wired.
     """
 
-    path: Path
+    path: str
     application: str
     instance: str
     tags: Mapping[str, str]
     policy: Policy
     disabled: bool
-    source: Section
-    backend: Section
-    enabled: Node
-    settings: Node | None
-    secrets: MutableSequence[str]
+    sections: "Sections"
+    secrets: list[str]
 
     def identity(self) -> Identity:
         """Who this process is: called anew in each process, for the pid."""
-        return Identity(application=self.application, instance=self.instance, tags=self.tags, pid=os.getpid())
+        return Identity(self.application, self.instance, self.tags, os.getpid())
 
     def wire(self) -> Wiring:
         """Import the plug-ins' classes, decode their options and compile the rules. Raises `ConfigError`."""
-        decoder = Decoder(self.path.parent, [], self.secrets)
-        wiring = _wire(self, decoder)
+        decoder = Decoder(os.path.dirname(self.path), [], self.secrets)
+        wiring = _wire(self.sections, decoder)
         if decoder.problems or wiring is None:
             raise ConfigError(decoder.problems)
         return wiring
 
 
+class Sections(NamedTuple):
+    """The parts of the file whose meaning depends on the plug-ins; None where they are not usable."""
+
+    source: Section | None
+    backend: Section | None
+    enabled: Node | None
+    settings: Node | None
+
+
 def load_config(
-    path: str | os.PathLike[str],
-    *,
-    tags: Mapping[str, str] | None = None,
-    env: Mapping[str, str] | None = None,
+    path: str | os.PathLike[str], *, tags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
 ) -> Config:
     """Read a configuration file; `tags` are added to its own, `env` (default: the environment) fills ``${VAR}``.
 
@@ -125,83 +118,82 @@ def load_config(
 
     Raises `ConfigError` with every problem at once.
     """
-    path = Path(os.path.abspath(path))
-    tree = parse_yaml(read_bytes(path, LARGEST), str(path))
-    decoder = Decoder(path.parent, [], [])
+    path = os.path.abspath(os.fspath(path))
+    tree = parse_yaml(read_bytes(path, LARGEST), path)
+    secrets: list[str] = []
+    decoder = Decoder(os.path.dirname(path), [], secrets)
     tree = interpolate(tree, os.environ if env is None else env, decoder.problems)
-    config = _config(path, tree, decoder)
-    if config is not None and config.source.is_builtin and config.backend.is_builtin:
-        _wire(config, decoder)
-    if decoder.problems or config is None:
-        raise ConfigError(decoder.problems)
-    return replace(config, tags=MappingProxyType({**config.tags, **(tags or {})}))
-
-
-def _config(path: Path, tree: document.Mapping, decoder: Decoder) -> Config | None:
     read = decoder.section(_Document, tree, "")
-    source = _section(SOURCES, tree, decoder)
-    backend = _section(BACKENDS, tree, decoder)
-    if read is INVALID or source is None or backend is None:
-        return None
+    sections = Sections(
+        source=_section(SOURCES, tree, decoder),
+        backend=_section(BACKENDS, tree, decoder),
+        enabled=_node(tree, "enabled"),
+        settings=_node(tree, "settings"),
+    )
+    if all(each is None or each.is_builtin for each in (sections.source, sections.backend)):
+        _wire(sections, decoder)
+    if decoder.problems:
+        raise ConfigError(decoder.problems)
     return Config(
         path=path,
         application=read.application,
-        instance=read.instance or socket.gethostname(),
-        tags=read.tags,
+        instance=read.instance or os.uname().nodename,
+        tags=MappingProxyType({**read.tags, **(tags or {})}),
         policy=read.policy,
         disabled=read.disabled,
-        source=source,
-        backend=backend,
-        enabled=read.enabled,
-        settings=read.settings,
-        secrets=decoder.secrets,
+        sections=sections,
+        secrets=secrets,
     )
 
 
+def _node(tree: document.Mapping, key: str) -> Node | None:
+    entry = tree.entries.get(key)
+    return None if entry is None else entry.node
+
+
 def _section(family: Family, tree: document.Mapping, decoder: Decoder) -> Section | None:
-    name = "source" if family is SOURCES else "backend"
-    entry = tree.entries.get(name)
-    if entry is None:
+    node = _node(tree, family.section)
+    if node is None:
         return None
-    kinds = ", ".join(sorted(family.builtins))
-    node = entry.node
-    if isinstance(node, Scalar):
-        decoder.fail(node, name, f"a mapping, like {{kind: {sorted(family.builtins)[0]}}}")
+    expected = f"one of {', '.join(sorted(family.builtins))}, or package.module:Class"
+    if not isinstance(node, document.Mapping):
+        decoder.fail(node, family.section, f"a mapping with a kind: {expected}")
         return None
-    if not isinstance(node, document.Mapping) or "kind" not in node.entries:
-        found = "no kind" if isinstance(node, document.Mapping) else None
-        decoder.fail(node, f"{name}.kind", f"one of {kinds}, or package.module:Class", found)
+    kind = _node(node, "kind")
+    if kind is None:
+        decoder.fail(node, f"{family.section}.kind", expected, found="no kind")
         return None
-    kind = node.entries["kind"].node
     if not isinstance(kind, Scalar) or not kind.text:
-        decoder.fail(kind, f"{name}.kind", f"one of {kinds}, or package.module:Class")
+        decoder.fail(kind, f"{family.section}.kind", expected)
         return None
     options = {key: each for key, each in node.entries.items() if key != "kind"}
     return Section(family, kind.text, kind.place, document.Mapping(node.place, options))
 
 
-def _wire(config: Config, decoder: Decoder) -> Wiring | None:
-    source = _plugin(config.source, decoder)
-    backend = _plugin(config.backend, decoder)
-    parameters = getattr(backend.cls, "parameters", None) if backend is not None else None
-    rules = compile_rules(
-        config.enabled, config.settings, parameters, config.backend.kind, decoder, known=backend is not None
-    )
+def _wire(sections: Sections, decoder: Decoder) -> Wiring | None:
+    source = _plugin(sections.source, decoder)
+    backend = _plugin(sections.backend, decoder)
+    rules = None
+    if sections.enabled is not None:
+        kind = sections.backend.kind if sections.backend is not None else ""
+        parameters = backend.cls.parameters if backend is not None else None
+        known = backend is not None
+        rules = compile_rules(sections.enabled, sections.settings, parameters, kind, decoder, known=known)
     if source is None or backend is None or rules is None:
         return None
     return Wiring(source, backend, rules)
 
 
-def _plugin(section: Section, decoder: Decoder) -> Plugin | None:
+def _plugin(section: Section | None, decoder: Decoder) -> Plugin | None:
+    if section is None:
+        return None
+    name = section.family.section
     try:
         cls = section.family.resolve(section.kind)
     except PluginError as error:
-        place = section.kind_place
-        problem = Problem(place, f"{section.name}.kind", error.found, error.expected, error.hint)
-        decoder.problems.append(problem)
+        decoder.problems.append(Problem(section.kind_place, f"{name}.kind", error.found, error.expected, error.hint))
         return None
     if cls.Options is dict:
         return Plugin(cls, section.options.value())
-    options = decoder.section(cls.Options, section.options, section.name)
-    # Without its options the class still tells the parameters, so that the settings are checked in the same go.
-    return Plugin(cls, options)
+    # Even with invalid options the class tells the parameters, so that the settings are checked in the same go.
+    return Plugin(cls, decoder.section(cls.Options, section.options, name))

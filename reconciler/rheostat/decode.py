@@ -1,14 +1,15 @@
 """From a document's nodes to frozen dataclasses, field by field, with every error and its place."""
 
+import os
 import types
 from collections.abc import Mapping, MutableSequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from . import document
 from .document import Node, Scalar, read_bytes
 from .duration import Duration, parse_duration
+from .filepath import FilePath
 from .options import InvalidOptions
 from .problem import ConfigError, Problem, did_you_mean
 from .secret import Secret, Url
@@ -27,16 +28,16 @@ class _Invalid:
 INVALID: Final = _Invalid()
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Decoder:
     """Reads nodes as the types that dataclass fields declare, and collects all problems.
 
-    Known types: bool, int, float, str, `Duration`, `Path` (relative to `base`), `Secret` and `Url` (with a
+    Known types: bool, int, float, str, `Duration`, `FilePath` (relative to `base`), `Secret` and `Url` (with a
     ``…_file`` twin), Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain values), and
     the document's own nodes. `secrets` gathers the texts that must never be printed.
     """
 
-    base: Path
+    base: str
     problems: MutableSequence[Problem]
     secrets: MutableSequence[str]
 
@@ -161,8 +162,8 @@ class Decoder:
             return self._duration(node, path)
         if node.value() is None and node.plain:
             return self.fail(node, path, _expected(kind))
-        if kind is Path:
-            return self.base / Path(node.text).expanduser()
+        if kind is FilePath:
+            return os.path.join(self.base, os.path.expanduser(node.text))
         if kind is str:
             return node.text
         return self._plain(kind, node, path)
@@ -201,7 +202,7 @@ class Decoder:
         where = _join(path, twin)
         if name in node.entries:
             return self.fail(entry.node, where, f"either {name} or {twin}", found="both")
-        file = self.read(Path, entry.node, where)
+        file = self.read(FilePath, entry.node, where)
         if file is INVALID:
             return INVALID
         try:

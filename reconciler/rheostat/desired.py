@@ -1,27 +1,25 @@
 """What ought to run, and what was changed in what was asked for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from .values import Value
 
 NO_SETTINGS: Mapping[str, Value] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Desired:
+class Desired(NamedTuple):
     """The state to converge to: a session with exactly these settings, or none."""
 
     on: bool
-    settings: Mapping[str, Value] = field(default_factory=lambda: NO_SETTINGS)
+    settings: Mapping[str, Value] = NO_SETTINGS
 
 
 OFF = Desired(on=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
+class Adjustment(NamedTuple):
     """A flag that asked for something else than it was given, and the rule that decided.
 
     `asked` is a printable rendition of the raw value. `given` is ``"off"`` where the rule turned profiling

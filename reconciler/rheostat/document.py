@@ -5,12 +5,11 @@ aliases) or crash the interpreter (the C composer recurses). Values are typed by
 ``no`` stays a text where a text is wanted, and ``010``, ``1_000`` or ``12:30`` are never taken for numbers.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 from yaml.resolver import Resolver
@@ -34,8 +33,7 @@ _ODD_FLOATS: Final = {
 _TRUE: Final = frozenset({"yes", "true", "on"})
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A text as written; `plain` if without quotes, so that it may stand for a number, a boolean or nothing."""
 
     place: Place
@@ -70,8 +68,7 @@ class Scalar:
         return "nothing" if self.plain and self.value() is None else repr(shorten(self.text))
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(NamedTuple):
     place: Place
     items: "tuple[Node, ...]"
 
@@ -82,16 +79,14 @@ class Sequence:
         return "a list"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A key, where it stands, and what it holds."""
 
     place: Place
     node: "Node"
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(NamedTuple):
     place: Place
     entries: dict[str, Entry]
 
@@ -105,21 +100,18 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-def read_bytes(path: str | PathLike[str], largest: int) -> bytes:
+def read_bytes(path: str, largest: int) -> bytes:
     """The content of a regular file of at most `largest` bytes. Raises `ConfigError`, and never waits for a pipe."""
-    path = Path(path)
-    place = Place(str(path))
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError([Problem(place, "", "a folder or a special file", "a YAML file")])
-        with path.open("rb") as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError([Problem(Place(path), "", "a folder or a special file", "a regular file")])
+        with open(path, "rb") as file:
             data = file.read(largest + 1)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError([Problem(place, "", f"that it cannot be read ({why})", "a YAML file")]) from None
+    except OSError as error:
+        raise ConfigError([Problem(Place(path), "", error.strerror or str(error), "a readable file")]) from None
     if len(data) > largest:
-        size = f"more than {largest // 1024} KiB"
-        raise ConfigError([Problem(place, "", size, f"at most {largest // 1024} KiB")])
+        size = f"{largest // 1024} KiB"
+        raise ConfigError([Problem(Place(path), "", f"more than {size}", f"at most {size}")])
     return data
 
 
@@ -133,9 +125,9 @@ def parse_yaml(data: bytes, file: str) -> Mapping:
     return _Reader(file).read(data)
 
 
-@dataclass(slots=True)
 class _Reader:
-    file: str
+    def __init__(self, file: str) -> None:
+        self.file = file
 
     def read(self, data: bytes) -> Mapping:
         text = self._decode(data)

@@ -1,9 +1,8 @@
 """The contract of flag sources: where desired state comes from."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -21,8 +20,7 @@ class SourceUnavailable(Exception):
         self.retry_at = retry_at
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a source knows at one moment.
 
     A flag that is not defined is absent from `values`. `reasons` says, per flag and in the product's words,
@@ -33,8 +31,8 @@ class Reading:
     """
 
     values: Mapping[str, object]
-    reasons: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-    errors: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    reasons: Mapping[str, str] = _NOTHING
+    errors: Mapping[str, str] = _NOTHING
     stale_since: float | None = None
 
 

@@ -1,12 +1,10 @@
 """Who this process is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """Targeting attributes for flag sources, and labels for backends.
 
     `instance` tells one host or pod from another; `pid` one process from another. A backend labels profiles
@@ -15,5 +13,5 @@ class Identity:
 
     application: str
     instance: str
+    tags: Mapping[str, str]
     pid: int
-    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,8 +1,7 @@
 """What is known of the flags, and for how long it may be relied on."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .desired import OFF
 from .flagsource import Reading
@@ -11,8 +10,7 @@ from .transition import Cause
 from .values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(NamedTuple):
     """The last good reading, and whether it still holds.
 
     `stale_since` (monotonic seconds) is None while the source answers with fresh values; `reason` says why it
@@ -52,8 +50,7 @@ def lose(known: Knowledge, reason: str, retry_at: float | None, now: float) -> K
     return Knowledge(known.reading, since, reason, retry_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """A resolution, and the reason if something stronger than the flags decided."""
 
     resolution: Resolution

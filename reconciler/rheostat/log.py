@@ -1,11 +1,10 @@
 """What Rheostat says: one record for each event, to the host's logging or, under the launcher, to stderr."""
 
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
@@ -53,6 +52,8 @@ class StderrSink:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         name = logging.getLevelName(level)
         if self._format == "json":
+            import json  # A millisecond that only the launcher's processes pay.
+
             head = {"time": now, "level": name, "event": event, "pid": os.getpid(), "message": message}
             line = json.dumps({**head, **fields}, default=str)
         else:
@@ -62,13 +63,13 @@ class StderrSink:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode(errors="backslashreplace"))
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Complaint:
     at: float
     repeats: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Journal:
     """Owns what is said and how often; masks secrets. Nothing that goes wrong in it reaches its caller.
 
@@ -96,9 +97,9 @@ class Journal:
             **{"from": str(made.from_state), "to": str(made.to_state)},
             seq=made.seq,
             trigger=str(made.trigger),
-            cause=asdict(made.cause),
+            cause=made.cause._asdict(),
             settings=dict(made.settings),
-            adjustments=[asdict(each) for each in made.adjustments],
+            adjustments=[each._asdict() for each in made.adjustments],
             duration_ms=made.duration_ms,
         )
 
@@ -109,7 +110,7 @@ class Journal:
                 if len(self._adjusted) >= _REMEMBERED:
                     del self._adjusted[next(iter(self._adjusted))]
                 self._adjusted[each] = None
-                self.say(logging.WARNING, "adjusted", f"adjusted {each}", **asdict(each))
+                self.say(logging.WARNING, "adjusted", f"adjusted {each}", **each._asdict())
 
     def complain(self, event: str, message: str, *, about: str, level: int = logging.WARNING, **fields: Any) -> None:
         """Log what keeps going wrong: at once when it is new, then at most once a minute, with a count."""

@@ -8,7 +8,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from .backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
@@ -30,7 +30,7 @@ _FIRST_PROBE: Final = 1.0
 """Seconds from a start to the first look whether it really samples."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _InFlight:
     """The one backend call that has not returned."""
 
@@ -39,7 +39,7 @@ class _InFlight:
     deadline: float
     trigger: Trigger
     cause: Cause
-    settings: Mapping[str, Value] = field(default_factory=lambda: NO_SETTINGS)
+    settings: Mapping[str, Value]
     stuck: bool = False
 
 
@@ -199,7 +199,7 @@ class Loop:
 
     def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
         self._stop_trigger = trigger
-        call = _InFlight("stop", now, now + self._policy.stop_deadline, trigger, cause)
+        call = _InFlight("stop", now, now + self._policy.stop_deadline, trigger, cause, NO_SETTINGS)
         self._call(call, self._backend.stop)
         if trigger is Trigger.RETUNE and self._machine.state is State.RUNNING:
             self._fire(Trigger.RETUNE, cause, None)
@@ -211,7 +211,7 @@ class Loop:
     def _probe(self, now: float) -> None:
         backend = self._backend
         if isinstance(backend, Probing):
-            call = _InFlight("probe", now, now + self._policy.start_deadline, Trigger.DIED, self._cause)
+            call = _InFlight("probe", now, now + self._policy.start_deadline, Trigger.DIED, self._cause, NO_SETTINGS)
             self._call(call, backend.probe)
 
     def _call(self, call: _InFlight, function: Callable[[], object]) -> None:

@@ -1,8 +1,7 @@
 """The state machine: three states, and the only moves between them."""
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from transitions.core import Event as MachineEvent
 from transitions.core import EventData, Machine
@@ -28,8 +27,7 @@ class Trigger(StrEnum):
     FORKED = "forked"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One row of the table: the machine may do this and nothing else."""
 
     trigger: Trigger

@@ -1,19 +1,19 @@
 """When things may happen: deadlines, and the gate that every start has to pass."""
 
-import zlib
+import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from .desired import Desired
 from .duration import Duration
+from .filepath import FilePath
 from .options import InvalidOptions
 from .values import Value
 
 _LONGEST_DOUBLING = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Backoff:
     """Seconds between tries that fail: doubled each time from `initial` to `max`, less up to half at random."""
 
@@ -32,7 +32,7 @@ class Backoff:
         return min(doubled, self.max) * (1 - random() / 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """The ``policy`` section; ``config.example.yaml`` documents each key. Durations are seconds."""
 
@@ -45,7 +45,7 @@ class Policy:
     backoff: Backoff = field(default_factory=Backoff)
     cooldown: Duration = Duration(5.0)
     splay: Duration = Duration(0.0)
-    kill_switch: Path | None = None
+    kill_switch: FilePath | None = None
 
     def __post_init__(self) -> None:
         too_small = {
@@ -59,10 +59,10 @@ class Policy:
 
 def splay_of(instance: str, splay: float) -> float:
     """This instance's share of the splay, in seconds: the same each time, spread evenly over a fleet."""
-    return zlib.crc32(instance.encode("utf-8", "surrogateescape")) / 2**32 * splay
+    return binascii.crc32(instance.encode("utf-8", "surrogateescape")) / 2**32 * splay
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class StartGate:
     """Owns the question when the next start may be tried."""
 

@@ -1,11 +1,10 @@
 """Errors in files that a person wrote, with the place of each."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where in which file: line and column count from 1; 0 stands for the file as a whole."""
 
     file: str
@@ -16,8 +15,7 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One error: where, at which path in the document, what was found, what was expected."""
 
     place: Place

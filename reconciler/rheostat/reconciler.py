@@ -3,11 +3,9 @@
 import atexit
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, Self
 
 from .calls import ThreadedCalls
@@ -55,7 +53,7 @@ class Reconciler:
         """What is true now. Never blocks; ages are those of this moment."""
         loop = self._loop
         snapshot = self._before_loop if loop is None else loop.snapshot
-        return replace(snapshot, closed=self._ended.is_set() or self._thread is None).at(time.monotonic())
+        return snapshot._replace(closed=self._ended.is_set() or self._thread is None).at(time.monotonic())
 
     def nudge(self) -> None:
         """Look at the flags now. Never blocks; safe in a signal handler."""
@@ -144,10 +142,10 @@ class Reconciler:
             except BaseException as error:
                 _let_go(source, self._journal)
                 failures += 1
-                self._before_loop = replace(self._before_loop, error=f"plug-in: {describe(error)}")
+                self._before_loop = self._before_loop._replace(error=f"plug-in: {describe(error)}")
                 text = f"a plug-in could not be built: {describe(error)}"
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
-                self._pause(config.policy.backoff.delay(failures, random.random))
+                self._pause(config.policy.backoff.delay(failures, _random))
                 continue
             self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
             self._loop = Loop(
@@ -159,7 +157,7 @@ class Reconciler:
                 calls=ThreadedCalls(time.monotonic),
                 journal=self._journal,
                 clock=time.monotonic,
-                random=random.random,
+                random=_random,
                 wake=self._wake.ring,
                 inherited=forked_from,
                 observers=[self._exit_before_the_agent, *self._observers],
@@ -168,7 +166,7 @@ class Reconciler:
         return None
 
     def _give_up(self, error: ConfigError) -> None:
-        self._before_loop = replace(self._before_loop, error=str(error))
+        self._before_loop = self._before_loop._replace(error=str(error))
         report_invalid(self._journal, error)
 
     def _pause(self, seconds: float) -> None:
@@ -204,3 +202,8 @@ def report_invalid(journal: Journal, error: ConfigError) -> None:
     problems = [str(each) for each in error.problems]
     text = "the configuration cannot be used, the service runs unprofiled:\n" + "\n".join(problems)
     journal.say(logging.ERROR, "invalid_config", text, problems=problems)
+
+
+def _random() -> float:
+    """In [0, 1). The host's `random` is left alone: it may be seeded, and a forked child would repeat it."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32

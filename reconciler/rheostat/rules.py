@@ -1,9 +1,8 @@
 """From raw flag values to desired state: pure functions over frozen data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from .desired import OFF, Adjustment, Desired
 from .flagsource import Reading
@@ -16,8 +15,7 @@ ENABLED: Final = "enabled"
 """The name under which the switch itself appears among the settings in adjustments."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """Bounds a value must keep; `owner` names who declared them, for messages."""
 
     owner: str
@@ -46,8 +44,7 @@ def _among(value: Value, choices: tuple[Value, ...]) -> bool:
     return any(type(value) is type(choice) and value == choice for choice in choices)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting: its flag (None: a constant), type (None: any), default (None: left out), and limits.
 
     `limits` are applied in order; the backend's hard ones come last, so they hold whatever the others say.
@@ -61,8 +58,7 @@ class Setting:
     otherwise: Otherwise = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(NamedTuple):
     """What a configuration says about every setting."""
 
     enabled: Setting
@@ -78,8 +74,7 @@ class Rules:
         return {each.flag: each.kind or object for each in self.all if each.flag is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one setting. `off` says that its rule turns profiling off."""
 
     value: Value | None
@@ -88,8 +83,7 @@ class Outcome:
     off: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What a reading comes to.
 
     `held` is the last good value of each setting, for the next time; `asked` a printable rendition of the raw
@@ -98,8 +92,8 @@ class Resolution:
 
     desired: Desired
     adjustments: tuple[Adjustment, ...] = ()
-    held: Mapping[str, Value] = field(default_factory=dict)
-    asked: Mapping[str, bool | int | float | str | None] = field(default_factory=dict)
+    held: Mapping[str, Value] = MappingProxyType({})
+    asked: Mapping[str, bool | int | float | str | None] = MappingProxyType({})
 
 
 def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolution:

@@ -1,7 +1,6 @@
 """Strings that must never be shown."""
 
 from typing import Final, NoReturn
-from urllib.parse import urlsplit
 
 MASK: Final = "***"
 
@@ -44,11 +43,16 @@ class Url(Secret):
     @property
     def credentials(self) -> str:
         """The user part as written, or an empty string."""
-        return urlsplit(self._text).netloc.rpartition("@")[0]
+        return _split(self._text)[1]
 
     def __str__(self) -> str:
-        scheme, separator, rest = self._text.partition("://")
-        authority, slash, path = rest.partition("/")
-        if "@" not in authority:
-            return self._text if separator else self._text.rpartition("@")[2]
-        return f"{scheme}{separator}{MASK}@{authority.rpartition('@')[2]}{slash}{path}"
+        before, credentials, after = _split(self._text)
+        return f"{before}{MASK}@{after}" if credentials else self._text
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """What is before the user part, the user part, and what is after its ``@``."""
+    before, separator, rest = url.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    credentials, _, host = authority.rpartition("@")
+    return before + separator, credentials, host + slash + path

@@ -13,7 +13,7 @@ from .rules import ENABLED, Limits, Otherwise, Rules, Setting
 from .values import Unreadable, Value, in_words, read_as
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Clamp:
     min: Node | None = None
     max: Node | None = None
@@ -21,7 +21,7 @@ class _Clamp:
     otherwise: Otherwise = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Setting:
     flag: str | None = None
     default: Node | None = None
@@ -47,7 +47,7 @@ def compile_rules(
     return rules if compiler.flags_agree(rules, settings or enabled) else None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Compiler:
     decoder: Decoder
     backend: str

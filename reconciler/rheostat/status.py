@@ -1,8 +1,7 @@
 """What is true now, for people and dashboards."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .backend import UNKNOWN_HEALTH, Health
 from .desired import NO_SETTINGS, OFF, Adjustment, Desired
@@ -13,8 +12,7 @@ from .values import Value
 OperationName = Literal["start", "stop", "probe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """A backend call in flight, for `age` seconds by now; `stuck` once that is past its deadline."""
 
     name: OperationName
@@ -22,8 +20,7 @@ class Operation:
     stuck: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
+class SourceStatus(NamedTuple):
     """Whether the flags are fresh. `stale_for` is in seconds; `reason` says why they are not."""
 
     available: bool
@@ -31,8 +28,7 @@ class SourceStatus:
     stale_for: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(NamedTuple):
     """An immutable snapshot: what is wanted, what runs, and what stands between the two.
 
     `desired` is what the flags come to, `settings` what really runs (empty when stopped). `waiting` says what the
@@ -55,8 +51,7 @@ class Status:
     closed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What the control thread knows, with moments (monotonic seconds) instead of ages.
 
     Published whole after each change, so that readers need no lock and see ages of their own moment.
@@ -66,7 +61,7 @@ class Snapshot:
     pid: int = 0
     seq: int = 0
     desired: Desired = OFF
-    settings: Mapping[str, Value] = field(default_factory=lambda: NO_SETTINGS)
+    settings: Mapping[str, Value] = NO_SETTINGS
     adjustments: tuple[Adjustment, ...] = ()
     source_reason: str = ""
     stale_since: float | None = None

@@ -1,8 +1,7 @@
 """The record of one change of state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .desired import Adjustment
 from .machine import State, Trigger
@@ -11,8 +10,7 @@ from .values import Value
 CauseKind = Literal["flag", "kill_switch", "lease", "source", "backend", "fork", "close"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """Why the desired state, or the session, changed. `old` and `new` are printable renditions of a flag's values."""
 
     kind: CauseKind
@@ -34,8 +32,7 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(NamedTuple):
     """One change of state. `seq` counts from 1 without gaps in each process.
 
     `settings` is what runs afterwards, empty when stopped. `duration_ms` is how long the backend's call took,

@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from .filepath import FilePath
 from .flagsource import FlagSource, Reading, SourceUnavailable
 from .lease import IGNORANCE, Knowledge, learn, lose
 from .log import Journal, describe
@@ -17,8 +16,7 @@ SHORTEST_POLL: Final = 0.01
 """Seconds; a source that asks for less would take the host's CPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What one look found; the same object as long as nothing has changed."""
 
     known: Knowledge
@@ -32,7 +30,7 @@ class Watch:
     """Owns what is known of the flags, whatever the source gives, raises or returns."""
 
     def __init__(
-        self, source: FlagSource, wanted: Mapping[str, type], kill_switch: Path | None, journal: Journal
+        self, source: FlagSource, wanted: Mapping[str, type], kill_switch: FilePath | None, journal: Journal
     ) -> None:
         self._source = source
         self._wanted = wanted
@@ -58,7 +56,7 @@ class Watch:
             self._journal.once("source_unavailable", f"flag source: poll_interval: {describe(error)}", about="poll")
             return switch
 
-    def _exists(self, path: Path) -> bool:
+    def _exists(self, path: FilePath) -> bool:
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
