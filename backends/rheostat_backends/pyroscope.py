@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit
 
 from rheostat import Identity, InvalidOptions, Parameter, PermanentError, Secret, TemporaryError, Url, Value
 
@@ -22,10 +21,12 @@ _RESERVED_TAGS: Final = frozenset({"service_name", "__name__", MODE_TAG})
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_ADDRESS = re.compile(
+    r"https?://(?:[!-.0-?A-~]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?", re.ASCII
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PyroscopeOptions:
     """The ``backend`` section; ``config.example.yaml`` documents each key.
 
@@ -75,13 +76,10 @@ class PyroscopeOptions:
 
 
 def _wrong_address(address: str) -> str:
-    expected = "a URL like http://localhost:4040, with http or https and a host"
-    try:
-        url = urlsplit(address)
-        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        return expected
-    return expected if not valid or _CONTROL.search(address) else ""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or (match["port"] and not 0 < int(match["port"]) < 2**16):
+        return "a URL like http://localhost:4040, with http or https and a host"
+    return ""
 
 
 def _wrong_headers(headers: Mapping[str, Secret]) -> str:

@@ -18,7 +18,7 @@ LOOK_AGAIN: Final = 0.02
 _SHORTEST_POLL: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class YamlFileOptions:
     """`path` of the file, and how often to look at it (seconds)."""
 

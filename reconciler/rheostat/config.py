@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -11,7 +10,6 @@ from .decode import Decoder
 from .document import Node, Scalar, parse_yaml, read_bytes
 from .identity import Identity
 from .interpolation import interpolate
-from .options import InvalidOptions
 from .policy import Policy
 from .problem import ConfigError, Place, Problem
 from .registry import BACKENDS, SOURCES, Family, PluginError
@@ -21,8 +19,7 @@ from .settings import compile_rules
 LARGEST: Final = 256 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Document:
+class _Document(NamedTuple):
     """The keys of the file. Sections that depend on plug-ins stay nodes until those are known."""
 
     version: Literal[1]
@@ -32,13 +29,9 @@ class _Document:
     enabled: Node
     settings: Node | None = None
     instance: str | None = None
-    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    policy: Policy = field(default_factory=Policy)
+    tags: Mapping[str, str] = MappingProxyType({})
+    policy: Policy = Policy()
     disabled: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.application.strip():
-            raise InvalidOptions({"application": "the name of the application"})
 
 
 class Section(NamedTuple):
@@ -124,6 +117,9 @@ def load_config(
     decoder = Decoder(os.path.dirname(path), [], secrets)
     tree = interpolate(tree, os.environ if env is None else env, decoder.problems)
     read = decoder.section(_Document, tree, "")
+    name = _node(tree, "application")
+    if isinstance(name, Scalar) and not name.text.strip():
+        decoder.fail(name, "application", "the name of the application")
     sections = Sections(
         source=_section(SOURCES, tree, decoder),
         backend=_section(BACKENDS, tree, decoder),

@@ -3,7 +3,7 @@
 import os
 import types
 from collections.abc import Mapping, MutableSequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from . import document
@@ -28,7 +28,6 @@ class _Invalid:
 INVALID: Final = _Invalid()
 
 
-@dataclass(eq=False, repr=False)
 class Decoder:
     """Reads nodes as the types that dataclass fields declare, and collects all problems.
 
@@ -37,9 +36,10 @@ class Decoder:
     the document's own nodes. `secrets` gathers the texts that must never be printed.
     """
 
-    base: str
-    problems: MutableSequence[Problem]
-    secrets: MutableSequence[str]
+    def __init__(self, base: str, problems: MutableSequence[Problem], secrets: MutableSequence[str]) -> None:
+        self.base = base
+        self.problems = problems
+        self.secrets = secrets
 
     def read(self, annotation: Any, node: Node, path: str) -> Any:
         """The node as a value of the annotated type, or `INVALID` with the problem noted."""
@@ -56,7 +56,7 @@ class Decoder:
             return self._items(get_args(annotation)[0], node, path)
         if origin is not None and issubclass(origin, Mapping):
             return self._mapping(get_args(annotation)[1], node, path)
-        if isinstance(annotation, type) and is_dataclass(annotation):
+        if isinstance(annotation, type) and (is_dataclass(annotation) or hasattr(annotation, "_fields")):
             return self.section(annotation, node, path)
         return self._scalar(annotation, node, path)
 
@@ -65,7 +65,7 @@ class Decoder:
         if not isinstance(node, document.Mapping):
             return self._fail(node, path, "a mapping")
         hints = get_type_hints(cls)
-        known = {each.name: each for each in fields(cls) if each.init}
+        known = _fields(cls)
         twins = {name + FILE_TWIN: name for name in known if _is_secret(hints[name])}
         self._refuse_unknown(node, path, [*known, *twins])
         given: dict[str, Any] = {}
@@ -75,8 +75,10 @@ class Decoder:
         for twin, name in twins.items():
             if twin in node.entries:
                 given[name] = self._from_file(hints[name], node, twin, name, path)
-        self._require(known, given, node, path)
-        if any(value is INVALID for value in given.values()) or not self._complete(known, given):
+        missing = [name for name, required in known.items() if required and name not in given]
+        for name in missing:
+            self.problems.append(Problem(node.place, _join(path, name), "no such key", "this key, it is required"))
+        if missing or any(value is INVALID for value in given.values()):
             return INVALID
         return self._build(cls, given, node, path)
 
@@ -92,17 +94,6 @@ class Decoder:
                 hint = did_you_mean(key, known)
                 expected = f"one of {', '.join(sorted(known))}" if known else "no keys"
                 self.problems.append(Problem(entry.place, _join(path, key), "an unknown key", expected, hint))
-
-    def _require(self, known: Mapping[str, "Field[Any]"], given: Mapping[str, Any], node: Node, path: str) -> None:
-        for name, each in known.items():
-            if name not in given and each.default is MISSING and each.default_factory is MISSING:
-                self.problems.append(Problem(node.place, _join(path, name), "no such key", "this key, it is required"))
-
-    def _complete(self, known: Mapping[str, "Field[Any]"], given: Mapping[str, Any]) -> bool:
-        return all(
-            name in given or each.default is not MISSING or each.default_factory is not MISSING
-            for name, each in known.items()
-        )
 
     def _build(self, cls: type, given: dict[str, Any], node: document.Mapping, path: str) -> Any:
         try:
@@ -210,6 +201,13 @@ class Decoder:
         except (ConfigError, UnicodeDecodeError):
             return self.fail(entry.node, where, "a readable text file")
         return self._kept(_secret_type(annotation), text)
+
+
+def _fields(cls: Any) -> dict[str, bool]:
+    """The fields of a dataclass or named tuple, and whether each is required."""
+    if not is_dataclass(cls):
+        return {name: name not in cls._field_defaults for name in cls._fields}
+    return {each.name: each.default is MISSING and each.default_factory is MISSING for each in fields(cls) if each.init}
 
 
 def _expected(kind: Any) -> str:

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
@@ -63,24 +62,24 @@ class StderrSink:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode(errors="backslashreplace"))
 
 
-@dataclass(eq=False, repr=False)
 class _Complaint:
-    at: float
-    repeats: int = 0
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.repeats = 0
 
 
-@dataclass(eq=False, repr=False)
 class Journal:
     """Owns what is said and how often; masks secrets. Nothing that goes wrong in it reaches its caller.
 
     `secrets` may grow after the journal was made. `clock` gives monotonic seconds.
     """
 
-    sink: Sink
-    clock: Callable[[], float]
-    secrets: Iterable[str] = ()
-    _said: dict[str, dict[str, _Complaint]] = field(default_factory=dict)
-    _adjusted: dict[Adjustment, None] = field(default_factory=dict)
+    def __init__(self, sink: Sink, clock: Callable[[], float], secrets: Iterable[str] = ()) -> None:
+        self.sink = sink
+        self.clock = clock
+        self.secrets = secrets
+        self._said: dict[str, dict[str, _Complaint]] = {}
+        self._adjusted: dict[Adjustment, None] = {}
 
     def say(self, level: int, event: str, message: str, **fields: Any) -> None:
         try:

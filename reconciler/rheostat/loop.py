@@ -8,8 +8,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
 from .calls import Calls, Returned
@@ -30,8 +29,7 @@ _FIRST_PROBE: Final = 1.0
 """Seconds from a start to the first look whether it really samples."""
 
 
-@dataclass(eq=False, repr=False)
-class _InFlight:
+class _InFlight(NamedTuple):
     """The one backend call that has not returned."""
 
     name: OperationName
@@ -40,7 +38,6 @@ class _InFlight:
     trigger: Trigger
     cause: Cause
     settings: Mapping[str, Value]
-    stuck: bool = False
 
 
 class Loop:
@@ -87,6 +84,7 @@ class Loop:
 
         self._applied: Mapping[str, Value] = NO_SETTINGS
         self._in_flight: _InFlight | None = None
+        self._stuck = False
         self._outcomes: deque[Returned] = deque()
         self._stop_failures = 0
         self._stop_retry_at = -math.inf
@@ -182,9 +180,9 @@ class Loop:
         return Cause("close", detail="Rheostat was closed") if self._closing else self._cause
 
     def _check_deadline(self, call: _InFlight, now: float) -> None:
-        if call.stuck or now < call.deadline:
+        if self._stuck or now < call.deadline:
             return
-        call.stuck = self._changed = True
+        self._stuck = self._changed = True
         message = (
             f"the backend's {call.name} has not returned for {now - call.since:.1f} s: the service is not affected, "
             "but nothing else can be started or stopped until it returns; look at the profiler's server and network"
@@ -235,7 +233,8 @@ class Loop:
             call, self._in_flight = self._in_flight, None
             assert call is not None
             self._changed = True
-            if call.stuck:
+            if self._stuck:
+                self._stuck = False
                 text = f"the backend's {call.name} returned after {outcome.took:.1f} s"
                 self._journal.recover("recovered", text, about="stuck")
             ended = {"start": self._start_ended, "stop": self._stop_ended, "probe": self._probe_ended}
@@ -358,7 +357,7 @@ class Loop:
         if stale_since is not None and self._intent.forced_by is None:
             yield stale_since + self._policy.hold_last_good
         if self._in_flight is not None:
-            if not self._in_flight.stuck:
+            if not self._stuck:
                 yield self._in_flight.deadline
         elif self._stop_failures:
             yield self._stop_retry_at

@@ -62,18 +62,18 @@ def splay_of(instance: str, splay: float) -> float:
     return binascii.crc32(instance.encode("utf-8", "surrogateescape")) / 2**32 * splay
 
 
-@dataclass(eq=False, repr=False)
 class StartGate:
     """Owns the question when the next start may be tried."""
 
-    policy: Policy
-    instance: str
-    random: Callable[[], float]
-    failures: int = 0
-    _wanted_since: float = 0.0
-    _last_try: float = float("-inf")
-    _retry_at: float = float("-inf")
-    _refused: Mapping[str, Value] | None = None
+    def __init__(self, policy: Policy, instance: str, random: Callable[[], float]) -> None:
+        self.policy = policy
+        self.instance = instance
+        self.random = random
+        self.failures = 0
+        self._wanted_since = 0.0
+        self._last_try = float("-inf")
+        self._retry_at = float("-inf")
+        self._refused: Mapping[str, Value] | None = None
 
     def wanted(self, now: float) -> None:
         """The desired state has changed: the splay starts anew, and what was refused for good may be tried again."""

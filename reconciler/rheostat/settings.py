@@ -1,8 +1,7 @@
 """From the ``enabled`` and ``settings`` sections to rules, held against what the backend lets be tuned."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import document
 from .backend import Parameter
@@ -13,19 +12,17 @@ from .rules import ENABLED, Limits, Otherwise, Rules, Setting
 from .values import Unreadable, Value, in_words, read_as
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Clamp:
+class _Clamp(NamedTuple):
     min: Node | None = None
     max: Node | None = None
     choices: tuple[Node, ...] | None = None
     otherwise: Otherwise = "default"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Setting:
+class _Setting(NamedTuple):
     flag: str | None = None
     default: Node | None = None
-    clamp: _Clamp = field(default_factory=_Clamp)
+    clamp: _Clamp = _Clamp()
 
 
 def compile_rules(
@@ -47,10 +44,10 @@ def compile_rules(
     return rules if compiler.flags_agree(rules, settings or enabled) else None
 
 
-@dataclass(eq=False, repr=False)
 class _Compiler:
-    decoder: Decoder
-    backend: str
+    def __init__(self, decoder: Decoder, backend: str) -> None:
+        self.decoder = decoder
+        self.backend = backend
 
     def settings(
         self, node: Node | None, parameters: Mapping[str, Parameter] | None, known: bool
