@@ -87,7 +87,7 @@ class Config(NamedTuple):
     def wire(self) -> Wiring:
         """Import the plug-ins' classes, decode their options and compile the rules. Raises `ConfigError`."""
         decoder = Decoder(os.path.dirname(self.path), [], self.secrets)
-        wiring = _wire(self.sections, decoder)
+        wiring = _wire(self.sections, decoder, strangers=True)
         if decoder.problems or wiring is None:
             raise ConfigError(decoder.problems)
         return wiring
@@ -103,11 +103,16 @@ class Sections(NamedTuple):
 
 
 def load_config(
-    path: str | os.PathLike[str], *, tags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    tags: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    strangers: bool = False,
 ) -> Config:
     """Read a configuration file; `tags` are added to its own, `env` (default: the environment) fills ``${VAR}``.
 
-    Built-in plug-ins' sections are checked here too; a stranger's class is only imported by `Config.wire`.
+    Built-in plug-ins' sections are checked here too; a stranger's class is only imported for `strangers`, and by
+    `Config.wire`.
 
     Raises `ConfigError` with every problem at once.
     """
@@ -126,8 +131,7 @@ def load_config(
         enabled=_node(tree, "enabled"),
         settings=_node(tree, "settings"),
     )
-    if all(each is None or each.is_builtin for each in (sections.source, sections.backend)):
-        _wire(sections, decoder)
+    _wire(sections, decoder, strangers=strangers)
     if decoder.problems:
         raise ConfigError(decoder.problems)
     return Config(
@@ -166,9 +170,9 @@ def _section(family: Family, tree: document.Mapping, decoder: Decoder) -> Sectio
     return Section(family, kind.text, kind.place, document.Mapping(node.place, options))
 
 
-def _wire(sections: Sections, decoder: Decoder) -> Wiring | None:
-    source = _plugin(sections.source, decoder)
-    backend = _plugin(sections.backend, decoder)
+def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | None:
+    source = _plugin(sections.source, decoder, strangers=strangers)
+    backend = _plugin(sections.backend, decoder, strangers=strangers)
     rules = None
     if sections.enabled is not None:
         kind = sections.backend.kind if sections.backend is not None else ""
@@ -180,8 +184,8 @@ def _wire(sections: Sections, decoder: Decoder) -> Wiring | None:
     return Wiring(source, backend, rules)
 
 
-def _plugin(section: Section | None, decoder: Decoder) -> Plugin | None:
-    if section is None:
+def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Plugin | None:
+    if section is None or not (strangers or section.is_builtin):
         return None
     name = section.family.section
     try:

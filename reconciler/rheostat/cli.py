@@ -1,0 +1,127 @@
+"""The ``rheostat`` command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .config import Config, load_config
+from .diagram import mermaid
+from .launch import run
+from .log import describe
+from .plan import plan
+from .problem import ConfigError
+
+FINE, FINDING, INVALID = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code: 0 fine, 1 a finding, 2 wrong usage or an invalid configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.act(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return INVALID
+    except BrokenPipeError:
+        return FINE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rheostat", description="Control continuous profilers from feature flags, within limits declared in YAML."
+    )
+    parser.add_argument("--version", action="version", version=f"rheostat {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    runner = commands.add_parser(
+        "run",
+        help="run a service with its profiler governed",
+        usage="rheostat run --config CONFIG [--log text|json|none] [--tag KEY=VALUE] [--strict] -- COMMAND ...",
+        description="Exec COMMAND; the Python processes below it are governed. With an invalid configuration it runs "
+        "unprofiled, after one ERROR.",
+    )
+    runner.add_argument("--config", required=True, help="the YAML configuration")
+    runner.add_argument(
+        "--log",
+        choices=("text", "json", "none"),
+        default="text",
+        help="lines on stderr; with none the records go to the service's own logging (logger rheostat)",
+    )
+    runner.add_argument("--tag", action="append", default=[], type=_tag, metavar="KEY=VALUE", help="one more tag")
+    runner.add_argument("--strict", action="store_true", help="exit with 2 if the configuration is invalid")
+    runner.add_argument("command", nargs=argparse.REMAINDER, help="the service, after --")
+    runner.set_defaults(act=_run, parser=runner)
+
+    for name, act, text in (
+        ("check", _check, "say all that is wrong with a configuration"),
+        ("plan", _plan, "read the live flags once and say what would happen"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("config", help="the YAML configuration")
+        command.set_defaults(act=act)
+
+    diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")
+    diagram.set_defaults(act=_diagram)
+    demo = commands.add_parser("demo", help="see it work: a small service, flags that flip, profiles that arrive")
+    demo.set_defaults(act=_demo)
+    return parser
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected KEY=VALUE")
+    return key, value
+
+
+def _run(options: argparse.Namespace) -> int:
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        options.parser.error("no command: expected one after --, like: -- python app.py")
+    run(command, options.config, options.log, dict(options.tag), strict=options.strict)
+
+
+def _check(options: argparse.Namespace) -> int:
+    config = load_config(options.config, strangers=True)
+    findings = _findings(config)
+    for finding in findings:
+        print(f"{config.path}: {finding}")
+    if not findings:
+        print(f"{config.path}: fine")
+    return FINDING if findings else FINE
+
+
+def _findings(config: Config) -> list[str]:
+    """What a valid configuration still lacks on this machine."""
+    findings = []
+    for section in (config.sections.source, config.sections.backend):
+        builtin = section.family.builtins.get(section.kind) if section is not None else None
+        missing = builtin.missing() if builtin is not None else None
+        if section is not None and missing is not None:
+            findings.append(f"{section.family.section}.kind: {missing}")
+    wiring = config.wire()
+    for name, plugin in (("source", wiring.source), ("backend", wiring.backend)):
+        try:
+            plugin.build(config.identity())
+        # A stranger's constructor may raise anything.
+        except BaseException as error:
+            findings.append(f"{name}: it cannot be built: {describe(error)}")
+    return findings
+
+
+def _plan(options: argparse.Namespace) -> int:
+    made = plan(load_config(options.config, strangers=True))
+    print("\n".join(made.lines))
+    return FINDING if made.finding else FINE
+
+
+def _diagram(options: argparse.Namespace) -> int:
+    print(mermaid())
+    return FINE
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo.story import tell
+
+    return tell()

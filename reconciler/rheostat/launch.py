@@ -1,0 +1,82 @@
+"""``rheostat run``: become the service's command, with Rheostat in the Python processes below it."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Final, Literal, NoReturn
+
+from .config import Config, load_config
+from .log import Journal, LoggerSink, Sink, StderrSink, describe
+from .problem import ConfigError
+from .process import AlreadyRunning, govern
+from .reconciler import report_invalid
+
+LogChoice = Literal["text", "json", "none"]
+
+_BOOTSTRAP: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")
+_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+_INVALID: Final = 2
+
+
+def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, str], *, strict: bool) -> NoReturn:
+    """Exec the command: same pid, same signals. An invalid configuration leaves it unprofiled, unless `strict`.
+
+    Ends with a shell's exit code (126, 127) if the command cannot be executed, with 2 for `strict`.
+    """
+    # Under --log none the host's logging has the records, but there is no host yet.
+    journal = Journal(StderrSink("json" if log == "json" else "text"), time.monotonic)
+    try:
+        loaded = load_config(config, tags=tags)
+    except ConfigError as error:
+        report_invalid(journal, error)
+        if strict:
+            sys.exit(_INVALID)
+    else:
+        _prepare(os.environ, loaded, log, tags)
+    _restore_signals()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        sys.stderr.write(f"rheostat: {command[0]}: {error.strerror}\n")
+        sys.exit(code)
+
+
+def _prepare(env: MutableMapping[str, str], config: Config, log: LogChoice, tags: Mapping[str, str]) -> None:
+    if config.disabled:
+        return
+    env["RHEOSTAT_CONFIG"] = config.path
+    env["RHEOSTAT_LOG"] = log
+    env["RHEOSTAT_TAGS"] = json.dumps(dict(tags))
+    env["RHEOSTAT_START_AFTER"] = str(config.policy.start_after)
+    path = env.get("PYTHONPATH")
+    env["PYTHONPATH"] = f"{_BOOTSTRAP}{os.pathsep}{path}" if path else _BOOTSTRAP
+
+
+def _restore_signals() -> None:
+    """Python ignores these two, and what it execs would inherit that."""
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def attach() -> None:
+    """Govern this process as the launcher has asked in the environment. Never raises."""
+    log = os.environ.get("RHEOSTAT_LOG")
+    sink: Sink = LoggerSink() if log == "none" else StderrSink("json" if log == "json" else "text")
+    try:
+        tags = json.loads(os.environ.get("RHEOSTAT_TAGS", "{}"))
+        govern(os.environ["RHEOSTAT_CONFIG"], tags=tags, observers=(), strict=False, sink=sink)
+    except AlreadyRunning as error:
+        Journal(sink, time.monotonic).say(logging.WARNING, "already_running", str(error))
+    except BaseException as error:
+        if not sys.is_finalizing():
+            text = f"Rheostat could not start, the process runs unprofiled: {describe(error)}"
+            Journal(sink, time.monotonic).say(logging.ERROR, "start_failed", text)
