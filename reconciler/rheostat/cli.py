@@ -122,6 +122,9 @@ def _diagram(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .demo.story import tell
-
+    try:
+        from .demo.story import tell
+    except ImportError as error:
+        print(f"the demo needs more packages ({error}): pip install 'rheostat[demo]'", file=sys.stderr)
+        return FINDING
     return tell()

@@ -1,1 +1,1 @@
-"""The parts of the demo: servers that run on loopback, so that Rheostat can be tried without an account."""
+"""The main job, to be watched: a small service, flags that flip, and a receiver that proves what arrives."""

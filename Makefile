@@ -1,0 +1,55 @@
+# make demo   watch the main job done, about half a minute
+# make test   pass every test
+# make check  format, lint, types, import contracts
+# make bench  measure what the README quotes
+#
+# Everything is installed into .venv in this folder. PYTHON chooses the interpreter (3.11 or later).
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-oldest check bench lock clean
+
+demo: $(VENV)/ready
+	$(RUN) -m rheostat demo
+
+test: $(VENV)/ready
+	$(RUN) -m pytest
+
+# The oldest versions that pyproject.toml declares, in a place of their own.
+test-oldest: $(VENV)/oldest/ready
+	$(VENV)/oldest/bin/python -m pytest tests/unit tests/properties tests/integration/test_pyroscope.py
+
+check: $(VENV)/ready
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/ready
+	$(RUN) -m bench
+
+lock: $(VENV)/ready
+	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --no-annotate \
+		--custom-compile-command "make lock" --upgrade --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Rheostat needs Python 3.11 or later; choose one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/ready: $(VENV)/bin/uv pyproject.toml requirements.lock
+	$(RUN) -m uv pip sync --quiet --python $(RUN) requirements.lock
+	$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --editable .
+	touch $@
+
+$(VENV)/oldest/ready: $(VENV)/ready
+	$(RUN) -m uv venv --quiet --clear --python $(RUN) $(VENV)/oldest
+	$(RUN) -m uv pip install --quiet --python $(VENV)/oldest/bin/python --resolution lowest-direct \
+		--editable '.[all]' --group dev
+	touch $@

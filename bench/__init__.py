@@ -1,0 +1,1 @@
+"""What Rheostat costs, measured beside the naive polling thread: ``make bench``."""
