@@ -61,14 +61,21 @@ def decide(
     rules: Rules, known: Knowledge, *, killed: bool, lease: float, now: float, held: Mapping[str, Value]
 ) -> Intent:
     """What ought to run. Off wins: the kill switch, then a source that never answered, then an expired lease."""
-    off = Resolution(OFF, held=held)
+    resolution = Resolution(OFF, held=held) if known.reading is None else resolve(rules, known.reading, held)
+    forced = _forced(known, killed=killed, lease=lease, now=now)
+    if forced is not None:
+        resolution = resolution._replace(desired=OFF, adjustments=())
+    return Intent(resolution, forced)
+
+
+def _forced(known: Knowledge, *, killed: bool, lease: float, now: float) -> Cause | None:
     if killed:
-        return Intent(off, Cause("kill_switch", detail="the kill switch is set"))
+        return Cause("kill_switch", detail="the kill switch is set")
     if known.reading is None:
-        return Intent(off, Cause("source", detail=known.reason))
+        return Cause("source", detail=known.reason)
     if known.stale_since is not None and now - known.stale_since >= lease:
-        return Intent(off, Cause("lease", detail=f"no fresh flags for {lease:g} s: {known.reason}"))
-    return Intent(resolve(rules, known.reading, held))
+        return Cause("lease", detail=f"no fresh flags for {lease:g} s: {known.reason}")
+    return None
 
 
 UNDECIDED: Final = Intent(Resolution(OFF), Cause("source", detail=IGNORANCE.reason))

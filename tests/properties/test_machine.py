@@ -1,0 +1,339 @@
+"""The loop and the machine against an independent model: whatever happens, the invariants hold."""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rheostat import PermanentError, SourceUnavailable, State, TemporaryError, Transition, Value
+from rheostat.duration import Duration
+from rheostat.filepath import FilePath
+from rheostat.policy import Backoff, Policy
+from rheostat.rules import Limits, Rules, Setting
+from stepping import Stepped
+
+LEASE, COOLDOWN, DEADLINE, BACKOFF, BACKOFF_MAX = 60.0, 5.0, 10.0, 1.0, 30.0
+
+RULES = Rules(
+    enabled=Setting(name="enabled", kind=bool, default=False, flag="enabled"),
+    settings=(
+        Setting(
+            name="sample_rate",
+            kind=int,
+            default=20,
+            flag="rate",
+            limits=(Limits(owner="clamp", min=5, max=250), Limits(owner="hard limit", min=1, max=1000)),
+        ),
+        Setting(
+            name="mode",
+            kind=str,
+            default="gil",
+            flag="mode",
+            limits=(
+                Limits(owner="clamp", choices=("gil", "wall")),
+                Limits(owner="hard", choices=("gil", "cpu", "wall")),
+            ),
+            otherwise="hold",
+        ),
+        Setting(
+            name="frames",
+            kind=int,
+            default=128,
+            flag="frames",
+            limits=(Limits(owner="hard limit", min=1, max=512),),
+            otherwise="off",
+        ),
+    ),
+)
+
+# What a flag says, and what the contract makes of it: written down by hand, not computed by the code under test.
+ABSENT, DEFAULT, HOLD, OFF = object(), object(), object(), object()
+ENABLED = [(True, True), ("true", True), (" TRUE ", True), (False, False), ("yes", False), (1, False), (None, False)]
+RATES = [
+    (50, 50), (100, 100), ("97", 97), (" 97 ", 97), (10.0, 10), (9999, 250), (10**30, 250), (0, 5), (-1, 5), (4, 5),
+    (True, DEFAULT), (math.nan, DEFAULT), (math.inf, DEFAULT), (97.5, DEFAULT), ("ninety", DEFAULT), ("1e2", DEFAULT),
+    (None, DEFAULT), ([50], DEFAULT), ("\ud800", DEFAULT), (ABSENT, DEFAULT),
+]  # fmt: skip
+MODES = [("gil", "gil"), ("wall", "wall"), ("cpu", HOLD), ("banana", HOLD), (7, HOLD), (None, HOLD), (ABSENT, "gil")]
+FRAMES = [(64, 64), (100_000, 512), (ABSENT, 128), ("64", 64), ("many", OFF), (None, OFF)]
+
+FAILURES = [SourceUnavailable("down"), RuntimeError("bug"), SystemExit(3), KeyboardInterrupt(), MemoryError()]
+ERRORS = [
+    TemporaryError("busy"), RuntimeError("bug"), SystemExit(3), KeyboardInterrupt(), MemoryError(), RecursionError(),
+    PermanentError("never"),
+]  # fmt: skip
+
+MOVES = {
+    ("started", "stopped", "running"), ("started", "restarting", "running"), ("retune", "running", "restarting"),
+    ("stopped", "running", "stopped"), ("stopped", "restarting", "stopped"), ("failed", "restarting", "stopped"),
+    ("died", "running", "stopped"),
+}  # fmt: skip
+
+
+class Model:
+    """What must be true, derived from what the test did and the contract alone."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] | None = None
+        self.stale_since: float | None = None
+        self.mode = "gil"
+        self.on = False
+        self.settings: dict[str, Value] = {}
+        self.session: Mapping[str, Value] | None = None
+        self.doubtful = False
+        self.call: tuple[str, Mapping[str, Value]] | None = None
+        self.called_at = 0.0
+        self.last_start = -math.inf
+        self.failed_at = -math.inf
+        self.failures = 0
+        self.refused = False
+
+    def look(self, now: float, flags: dict[str, Any] | None, stale_since: float | None, killed: bool) -> None:
+        """The loop looks at the source: `flags` is None where it fails."""
+        if flags is not None:
+            self.known, self.stale_since = dict(flags), stale_since
+        elif self.stale_since is None:
+            self.stale_since = now
+        expired = self.stale_since is not None and now - self.stale_since >= LEASE
+        before = (self.on, self.settings)
+        self.on, self.settings = False, {}
+        if self.known is not None:
+            self._resolve(self.known)
+        if killed or expired or self.known is None:
+            self.on, self.settings = False, {}
+        if (self.on, self.settings) != before:
+            self.refused = False
+
+    def _resolve(self, flags: dict[str, Any]) -> None:
+        rate = 20 if flags["rate"][1] is DEFAULT else flags["rate"][1]
+        if flags["mode"][1] is not HOLD:
+            self.mode = flags["mode"][1] if flags["mode"][0] is not ABSENT else self.mode
+        mode = "gil" if flags["mode"][0] is ABSENT else self.mode
+        frames = flags["frames"][1]
+        self.on = flags["enabled"][1] is True and frames is not OFF
+        self.settings = {"sample_rate": rate, "mode": mode, "frames": frames} if self.on else {}
+
+    def earliest_start(self) -> float:
+        """Jitter takes off at most half of the backoff."""
+        backoff = min(BACKOFF * 2 ** (self.failures - 1), BACKOFF_MAX) / 2 if self.failures else 0.0
+        return max(self.last_start + COOLDOWN, self.failed_at + backoff)
+
+
+class Profiling(RuleBasedStateMachine):
+    """Anything a source, a backend, an operator and time can do, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.kill_switch = FilePath(os.path.join(self.folder.name, "off"))
+        policy = Policy(
+            hold_last_good=Duration(LEASE),
+            cooldown=Duration(COOLDOWN),
+            start_deadline=Duration(DEADLINE),
+            stop_deadline=Duration(DEADLINE),
+            backoff=Backoff(initial=Duration(BACKOFF), max=Duration(BACKOFF_MAX)),
+            kill_switch=self.kill_switch,
+        )
+        self.seen: list[Transition] = []
+        self.observer_raises = False
+        self.it = Stepped(RULES, policy, (self.observe,))
+        self.model = Model()
+        self.flags: dict[str, Any] = {
+            "enabled": (ABSENT, False), "rate": (ABSENT, DEFAULT), "mode": (ABSENT, "gil"), "frames": (ABSENT, 128)
+        }  # fmt: skip
+        self.killed = False
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    def observe(self, transition: Transition) -> None:
+        self.seen.append(transition)
+        if self.observer_raises:
+            raise SystemExit("a careless observer")
+
+    # What the world does
+
+    @rule(flag=st.sampled_from(["enabled", "rate", "mode", "frames"]), data=st.data())
+    def flip(self, flag: str, data: st.DataObject) -> None:
+        values = {"enabled": ENABLED, "rate": RATES, "mode": MODES, "frames": FRAMES}[flag]
+        self.flags[flag] = data.draw(st.sampled_from(values))
+        note(f"flag {flag} = {self.flags[flag][0]!r}")
+
+    @rule()
+    def switch_on(self) -> None:
+        self.flags["enabled"] = (True, True)
+        self.flags["frames"] = (64, 64)
+        note("flag enabled = True")
+
+    @rule(failure=st.none() | st.sampled_from(FAILURES), garbage=st.sampled_from([None, None, {}, "on", 7]))
+    def source_fails(self, failure: BaseException | None, garbage: object) -> None:
+        self.it.source.failure, self.it.source.garbage = failure, garbage
+        note(f"source: {failure!r} {garbage!r}")
+
+    @rule(stale=st.booleans())
+    def source_is_stale(self, stale: bool) -> None:
+        self.it.source.stale_since = self.it.clock.now if stale else None
+
+    @rule(set_=st.booleans())
+    def kill(self, set_: bool) -> None:
+        self.killed = set_
+        if set_:
+            with open(self.kill_switch, "w"):
+                note("kill switch set")
+        elif os.path.exists(self.kill_switch):
+            os.remove(self.kill_switch)
+            note("kill switch gone")
+
+    @rule(raises=st.booleans())
+    def observer_turns_bad(self, raises: bool) -> None:
+        self.observer_raises = raises
+
+    # What the loop does
+
+    @rule(seconds=st.sampled_from([0.0, 0.0, 0.1, 1.0, 4.9, 5.0, 10.0, 31.0, 59.9, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.it.clock.now += seconds
+        self.step()
+
+    @precondition(lambda self: self.model.call is not None)
+    @rule(error=st.none() | st.sampled_from(ERRORS))
+    def call_returns(self, error: BaseException | None) -> None:
+        self.returned(error)
+
+    @precondition(lambda self: self.model.call is not None)
+    @rule()
+    def call_hangs(self) -> None:
+        self.it.clock.now = max(self.it.clock.now, self.model.called_at + DEADLINE)
+        self.step()
+        operation = self.it.status.operation
+        assert operation is not None
+        assert operation.stuck
+        assert "stuck" in self.it.records.events()
+
+    @rule()
+    def the_world_calms_down(self) -> None:
+        """Convergence, then idempotence: a steady source and a healthy backend."""
+        self.it.source.failure = self.it.source.garbage = self.it.source.stale_since = None
+        for _ in range(40):
+            if self.model.call is not None:
+                self.returned(None)
+            else:
+                self.it.clock.now += COOLDOWN + BACKOFF_MAX
+                self.step()
+        self.converged()
+        logged, made = len(self.it.records.lines), len(self.seen)
+        for _ in range(10):
+            self.it.clock.now += 31.0
+            self.step()
+        assert (logged, made, None) == (len(self.it.records.lines), len(self.seen), self.model.call)
+
+    def converged(self) -> None:
+        if self.model.on and not self.model.refused:
+            assert self.it.status.state is State.RUNNING
+            assert self.model.settings == self.it.backend.running
+        else:
+            assert self.it.status.state is State.STOPPED
+            assert self.it.backend.running is None
+
+    def step(self) -> None:
+        before = self.model.call
+        source = self.it.source
+        readable = source.failure is None and source.garbage is None
+        source.values = {name: said for name, (said, _) in self.flags.items() if said is not ABSENT}
+        stale_since = None if source.stale_since is None else min(source.stale_since, self.it.clock.now)
+        self.model.look(self.it.clock.now, self.flags if readable else None, stale_since, self.killed)
+        rest = self.it.step()
+        assert 0.0 <= rest <= 30.0
+        self.note_call(before)
+
+    def note_call(self, before: object) -> None:
+        """If the loop has called the backend, hold that call against the model."""
+        model, now = self.model, self.it.clock.now
+        assert len(self.it.calls.pending) <= 1, "two backend calls at once"
+        if before is not None or not self.it.calls.pending:
+            return
+        operation = self.it.loop._in_flight
+        assert operation is not None
+        note(f"{now}: {operation.name} {dict(operation.settings)}")
+        model.call, model.called_at = (operation.name, operation.settings), now
+        if operation.name == "start":
+            self.start_was_right(operation.settings, now)
+
+    def start_was_right(self, given: Mapping[str, Value], now: float) -> None:
+        model = self.model
+        assert model.session is None, "a start before the previous stop returned"
+        assert not model.doubtful, "a start although the last stop failed"
+        assert model.on, "a start although off is wanted"
+        assert not model.refused, "a start of what was refused for good"
+        assert now >= model.earliest_start(), "a start ahead of cooldown or backoff"
+        assert model.settings == given
+        rate, mode, frames = given["sample_rate"], given["mode"], given["frames"]
+        assert type(rate) is int
+        assert 5 <= rate <= 250
+        assert mode in ("gil", "wall")
+        assert type(frames) is int
+        assert 1 <= frames <= 512
+        model.last_start = now
+
+    def returned(self, error: BaseException | None) -> None:
+        model, now = self.model, self.it.clock.now
+        assert model.call is not None
+        name, given = model.call
+        note(f"{now}: {name} returned {error!r}")
+        self.it.calls.finish(error)
+        if name == "start" and error is None:
+            model.session, model.failures = given, 0
+        elif name == "start":
+            model.failures += 1
+            model.failed_at = now
+            # Only what is still wanted counts as refused; anything else has changed already.
+            self.refusal_pending = isinstance(error, PermanentError) and dict(given) == model.settings
+            model.refused = model.refused or self.refusal_pending
+        else:
+            model.doubtful = error is not None
+            model.session = model.session if error is not None else None
+        model.call = None
+        self.step()
+
+    # What must always hold
+
+    @invariant()
+    def running_means_a_session(self) -> None:
+        """While no call is in flight, running if and only if the session was started and not stopped."""
+        if self.model.call is None and not self.model.doubtful:
+            assert (self.it.status.state is State.RUNNING) == (self.model.session is not None)
+
+    @invariant()
+    def off_wins(self) -> None:
+        """When off is wanted, a session is being stopped at once, and is known not to be wanted."""
+        looked = bool(self.it.records.lines) or self.model.known is not None
+        if looked:
+            assert self.model.on == self.it.status.desired.on
+        if not self.model.on and self.model.call is None and not self.model.doubtful and looked:
+            assert self.model.session is None, "off was wanted, yet nothing was stopped"
+
+    @invariant()
+    def each_change_has_one_transition(self) -> None:
+        """Sequence numbers have no gaps, the moves are the table's, they chain, and each was logged once."""
+        assert list(range(1, len(self.seen) + 1)) == [each.seq for each in self.seen]
+        state = "stopped"
+        for each in self.seen:
+            assert (str(each.trigger), str(each.from_state), str(each.to_state)) in MOVES
+            assert state == each.from_state
+            state = str(each.to_state)
+        assert state == self.it.status.state
+        assert len(self.seen) == self.it.records.events().count("transition")
+
+    @invariant()
+    def what_is_said_to_run_runs(self) -> None:
+        if self.model.call is None and not self.model.doubtful:
+            assert (self.model.session or {}) == self.it.status.settings
+
+
+TestProfiling = Profiling.TestCase
+TestProfiling.settings = settings(max_examples=150, stateful_step_count=50)

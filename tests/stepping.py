@@ -1,0 +1,139 @@
+"""A clock, calls and plug-ins that tests move by hand, so that the loop is stepped without threads or sleeping."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from rheostat import Identity, Observer, Reading, SourceUnavailable, Value
+from rheostat.calls import Returned
+from rheostat.log import Journal
+from rheostat.loop import Loop
+from rheostat.policy import Policy
+from rheostat.rules import Rules
+
+IDENTITY = Identity("shop", "host-1", {}, 4711)
+
+
+class Clock:
+    """Monotonic seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Records:
+    """A sink that keeps what was logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str, str, Mapping[str, Any]]] = []
+
+    def write(self, level: int, event: str, message: str, fields: Mapping[str, Any]) -> None:
+        self.lines.append((level, event, message, fields))
+
+    def events(self) -> list[str]:
+        return [event for _, event, _, _ in self.lines]
+
+
+class HeldCalls:
+    """Backend calls that stay in flight until the test lets them return."""
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[Callable[[], object], Callable[[Returned], None]]] = []
+
+    def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
+        self.pending.append((function, done))
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Let the call return, or raise `error`."""
+        function, done = self.pending.pop()
+        result = function() if error is None else None
+        done(Returned(result, error, 0.01))
+
+
+class ScriptedSource:
+    """Says what the test has put in `values`, or raises `failure`."""
+
+    Options: ClassVar[type] = dict
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+        self.failure: BaseException | None = None
+        self.garbage: object = None
+        self.stale_since: float | None = None
+        self.poll_interval: float | None = None
+
+    def open(self, changed: Callable[[], None]) -> None:
+        self.changed = changed
+
+    def read(self, wanted: Mapping[str, type]) -> Reading:
+        if self.failure is not None:
+            raise self.failure
+        if self.garbage is not None:
+            return self.garbage  # type: ignore[return-value]  # what a careless plug-in might give
+        return Reading(dict(self.values), stale_since=self.stale_since)
+
+    def close(self) -> None:
+        self.failure = SourceUnavailable("closed")
+
+
+class RecordingBackend:
+    """Remembers what it was told. Whether a call fails is decided by `HeldCalls.finish`."""
+
+    Options: ClassVar[type] = dict
+    parameters = None
+
+    def __init__(self) -> None:
+        self.running: Mapping[str, Value] | None = None
+
+    def start(self, settings: Mapping[str, Value]) -> None:
+        assert self.running is None, "a second session"
+        self.running = settings
+
+    def stop(self) -> None:
+        self.running = None
+
+
+class Stepped:
+    """A loop with everything around it in the test's hands."""
+
+    def __init__(self, rules: Rules, policy: Policy, observers: tuple[Observer, ...] = (), backend: Any = None) -> None:
+        self.clock = Clock()
+        self.records = Records()
+        self.calls = HeldCalls()
+        self.source = ScriptedSource()
+        self.backend = backend or RecordingBackend()
+        self.woken = 0
+        self.loop = Loop(
+            rules=rules,
+            policy=policy,
+            identity=IDENTITY,
+            source=self.source,
+            backend=self.backend,
+            calls=self.calls,
+            journal=Journal(self.records, self.clock),
+            clock=self.clock,
+            random=lambda: 0.5,
+            wake=self._wake,
+            observers=observers,
+        )
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def step(self) -> float:
+        return self.loop.step()
+
+    def finish(self, error: BaseException | None = None) -> float:
+        """Let the call in flight return, and take its outcome."""
+        self.calls.finish(error)
+        return self.step()
+
+    def wait(self, seconds: float) -> float:
+        self.clock.now += seconds
+        return self.step()
+
+    @property
+    def status(self) -> Any:
+        return self.loop.snapshot.at(self.clock.now)
