@@ -112,8 +112,9 @@ class Loop:
         """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
         if self._inherited is not None:
             self._leave_parent(self._inherited)
-        self._take_outcomes()
+        # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
         self._look(self._clock())
+        self._take_outcomes()
         self._converge(self._clock())
         now = self._clock()
         if self._changed:
