@@ -35,10 +35,14 @@ class ThreadedCalls(NamedTuple):
     """A daemon thread for each call, so that none is left while nothing is in flight."""
 
     clock: Callable[[], float]
+    after: Callable[[], None]
+    """Called in the call's thread once the call has ended, before anybody is told."""
 
     def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
         def body() -> None:
-            done(run(function, self.clock))
+            returned = run(function, self.clock)
+            self.after()
+            done(returned)
 
         try:
             threading.Thread(target=body, name=THREAD_NAME, daemon=True).start()

@@ -13,11 +13,11 @@ from .config import Config
 from .flagsource import FlagSource
 from .log import Journal, describe
 from .loop import Loop
-from .machine import State, Trigger
+from .machine import State
 from .policy import Policy
 from .problem import ConfigError
 from .status import Snapshot, Status
-from .transition import Observer, Transition
+from .transition import Observer
 from .wake import Wake
 
 THREAD_NAME: Final = "rheostat"
@@ -40,6 +40,7 @@ class Reconciler:
         self._journal = journal
         self._thread: threading.Thread | None = None
         self._left_behind: list[object] = []
+        self._exits_first = False
         self._begin_anew(error)
 
     def _begin_anew(self, error: str = "") -> None:
@@ -154,13 +155,13 @@ class Reconciler:
                 identity=config.identity(),
                 source=source,
                 backend=backend,
-                calls=ThreadedCalls(time.monotonic),
+                calls=ThreadedCalls(time.monotonic, self._exit_before_the_agent),
                 journal=self._journal,
                 clock=time.monotonic,
                 random=_random,
                 wake=self._wake.ring,
                 inherited=forked_from,
-                observers=[self._exit_before_the_agent, *self._observers],
+                observers=self._observers,
             )
             return source
         return None
@@ -174,14 +175,15 @@ class Reconciler:
         while not self._closing and (left := until - time.monotonic()) > 0:
             self._wake.wait(left)
 
-    def _exit_before_the_agent(self, made: Transition) -> None:
-        """Register our exit handler anew, after each start.
+    def _exit_before_the_agent(self) -> None:
+        """Register our exit handler once more, after the first call has made the backend import its agent.
 
         The agent registers its own when it is imported, handlers run last-registered first, and the agent's waits
-        for a hung server for 10 s.
+        for a hung server for 10 s. The first registration stays: if the interpreter is exiting already, a new one
+        would come too late, and without the old one nothing would be flushed.
         """
-        if made.trigger is Trigger.STARTED:
-            atexit.unregister(self._at_exit)
+        if not self._exits_first:
+            self._exits_first = True
             atexit.register(self._at_exit)
 
     def _at_exit(self) -> None:
