@@ -164,7 +164,8 @@ class Loop:
             if self._may_start(now):
                 self._start(now)
         elif self._stop_failures:
-            self._retry_stop(now)
+            if now >= self._stop_retry_at or (self._closing and not self._gave_up):
+                self._stop(self._stop_trigger, self._closing_cause(), now)
         elif not self._desired.on:
             self._stop(Trigger.STOPPED, self._closing_cause(), now)
         elif self._desired.settings != self._applied:
@@ -202,10 +203,6 @@ class Loop:
         self._call(call, self._backend.stop)
         if trigger is Trigger.RETUNE and self._machine.state is State.RUNNING:
             self._fire(Trigger.RETUNE, cause, None)
-
-    def _retry_stop(self, now: float) -> None:
-        if now >= self._stop_retry_at or self._closing:
-            self._stop(self._stop_trigger, self._closing_cause(), now)
 
     def _probe(self, now: float) -> None:
         backend = self._backend

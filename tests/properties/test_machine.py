@@ -175,6 +175,7 @@ class Profiling(RuleBasedStateMachine):
         note(f"flag {flag} = {self.flags[flag][0]!r}")
         self.step()
 
+    @precondition(lambda self: not self.model.on)
     @rule()
     def switch_on(self) -> None:
         self.flags["enabled"] = (True, True)
@@ -186,31 +187,54 @@ class Profiling(RuleBasedStateMachine):
     @rule()
     def a_session_comes_up(self) -> None:
         """Saves the search the four steps without which little can happen."""
-        self.source_recovers()
+        self.calm_down()
         self.it.clock.now += COOLDOWN + BACKOFF_MAX
         self.switch_on()
         if self.model.call is not None:
             self.returned(None)
 
-    @rule(rate=st.sampled_from([30, 60, 120]), seconds=st.sampled_from([0.0, COOLDOWN]))
-    def retune(self, rate: int, seconds: float) -> None:
+    @precondition(lambda self: self.model.session is not None and self.model.on)
+    @rule(rate=st.sampled_from([30, 60, 120]), seconds=st.sampled_from([0.0, COOLDOWN, COOLDOWN]), stops=st.booleans())
+    def retune(self, rate: int, seconds: float, stops: bool) -> None:
         self.flags["rate"] = (rate, rate)
         note(f"flag rate = {rate}")
         self.it.clock.now += seconds
         self.step()
+        if stops and self.model.call is not None:
+            self.returned(None)
 
+    @precondition(lambda self: self.model.on)
     @rule()
     def switch_off(self) -> None:
         self.flags["enabled"] = (False, False)
         note("flag enabled = False")
         self.step()
 
-    @rule(failure=st.none() | st.sampled_from(FAILURES), garbage=st.sampled_from([None, None, {}, "on", 7]))
-    def source_fails(self, failure: BaseException | None, garbage: object) -> None:
-        self.it.source.failure, self.it.source.garbage = failure, garbage
-        note(f"source: {failure!r} {garbage!r}")
+    @precondition(lambda self: self.source_is_fine())
+    @rule(failure=st.sampled_from(FAILURES))
+    def source_fails(self, failure: BaseException) -> None:
+        self.it.source.failure = failure
+        note(f"source raises {failure!r}")
         self.step()
 
+    @precondition(lambda self: self.source_is_fine())
+    @rule(garbage=st.sampled_from([{}, "on", 7, [True]]))
+    def source_gives_garbage(self, garbage: object) -> None:
+        self.it.source.garbage = garbage
+        note(f"source gives {garbage!r}")
+        self.step()
+
+    def calm_down(self) -> None:
+        self.it.source.failure = self.it.source.garbage = self.it.source.stale_since = None
+        if self.killed:
+            self.killed = False
+            os.remove(self.kill_switch)
+            note("kill switch removed")
+
+    def source_is_fine(self) -> bool:
+        return self.it.source.failure is None and self.it.source.garbage is None
+
+    @precondition(lambda self: not self.source_is_fine())
     @rule()
     def source_recovers(self) -> None:
         self.it.source.failure = self.it.source.garbage = self.it.source.stale_since = None
@@ -221,20 +245,24 @@ class Profiling(RuleBasedStateMachine):
     def source_is_stale(self, stale: bool) -> None:
         self.it.source.stale_since = self.it.clock.now if stale else None
 
-    @rule(set_=st.booleans())
-    def kill(self, set_: bool) -> None:
-        self.killed = set_
-        if set_:
-            with open(self.kill_switch, "w"):
-                note("kill switch set")
-        elif os.path.exists(self.kill_switch):
-            os.remove(self.kill_switch)
-            note("kill switch gone")
+    @precondition(lambda self: self.model.on)
+    @rule()
+    def kill_switch_is_set(self) -> None:
+        self.killed = True
+        open(self.kill_switch, "w").close()
+        note("kill switch set")
         self.step()
 
-    @rule(raises=st.booleans())
-    def observer_turns_bad(self, raises: bool) -> None:
-        self.observer_raises = raises
+    @precondition(lambda self: self.killed)
+    @rule()
+    def kill_switch_is_removed(self) -> None:
+        self.calm_down()
+        self.step()
+
+    @precondition(lambda self: not self.observer_raises)
+    @rule()
+    def observer_turns_bad(self) -> None:
+        self.observer_raises = True
 
     # What the loop does
 
@@ -253,7 +281,7 @@ class Profiling(RuleBasedStateMachine):
     def call_raises(self, error: BaseException) -> None:
         self.returned(error)
 
-    @precondition(lambda self: self.model.call is not None)
+    @precondition(lambda self: self.model.call is not None and not self.it.status.operation.stuck)
     @rule()
     def call_hangs(self) -> None:
         self.it.clock.now = max(self.it.clock.now, self.model.called_at + DEADLINE)
@@ -266,7 +294,7 @@ class Profiling(RuleBasedStateMachine):
     @rule()
     def the_world_calms_down(self) -> None:
         """Convergence, then idempotence: a steady source and a healthy backend."""
-        self.it.source.failure = self.it.source.garbage = self.it.source.stale_since = None
+        self.calm_down()
         for _ in range(40):
             if self.model.call is not None:
                 self.returned(None)
@@ -291,7 +319,7 @@ class Profiling(RuleBasedStateMachine):
     def step(self) -> None:
         before = self.model.call
         source = self.it.source
-        readable = source.failure is None and source.garbage is None
+        readable = self.source_is_fine()
         source.values = {name: said for name, (said, _) in self.flags.items() if said is not ABSENT}
         stale_since = None if source.stale_since is None else min(source.stale_since, self.it.clock.now)
         self.model.look(self.it.clock.now, self.flags if readable else None, stale_since, self.killed)

@@ -1,0 +1,195 @@
+"""`rheostat.start` in a process: one reconciler, no harm, forks."""
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rheostat
+from children import ended
+from rheostat import AlreadyRunning, ConfigError, State, Transition
+
+TIMEOUT = 10.0
+
+CONFIG = """\
+version: 1
+application: shop
+source: {kind: yaml, path: flags.yaml, poll_interval: 10s}
+backend: {kind: noop}
+enabled: {flag: profiling_enabled, default: false}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "flags.yaml").write_text("profiling_enabled: true\n")
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+class Watcher:
+    """An observer that lets the test wait for a state."""
+
+    def __init__(self) -> None:
+        self.seen: list[Transition] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, transition: Transition) -> None:
+        with self._changed:
+            self.seen.append(transition)
+            self._changed.notify_all()
+
+    def wait_for(self, state: State) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(each.to_state is state for each in self.seen), TIMEOUT)
+
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    yield Watcher()
+    assert "rheostat" not in [thread.name for thread in threading.enumerate()], "a test left Rheostat running"
+
+
+def test_start_governs_until_the_block_ends(config: Path, watcher: Watcher) -> None:
+    """As a context manager it stops the session, lets go of everything, and leaves no thread."""
+    with rheostat.start(config, observers=[watcher]) as reconciler:
+        watcher.wait_for(State.RUNNING)
+        assert (State.RUNNING, False) == (reconciler.status().state, reconciler.status().closed)
+    assert (State.STOPPED, True) == (reconciler.status().state, reconciler.status().closed)
+    assert ["started", "stopped"] == [each.trigger for each in watcher.seen]
+
+
+def test_the_same_configuration_gives_the_same_reconciler(config: Path, watcher: Watcher) -> None:
+    """A second start with the same file and tags is the first one; with others it is refused."""
+    with rheostat.start(config, tags={"a": "b"}) as reconciler:
+        assert reconciler is rheostat.start(str(config), tags={"a": "b"})
+        with pytest.raises(AlreadyRunning, match="stop it first"):
+            rheostat.start(config, tags={"a": "c"})
+        with pytest.raises(AlreadyRunning):
+            rheostat.start(config.parent / "other.yaml", tags={"a": "b"})
+    with rheostat.start(config) as another:
+        assert reconciler is not another
+
+
+def test_nudge_makes_it_look_now(config: Path, watcher: Watcher) -> None:
+    """A flip is seen at once, though the source is polled rarely."""
+    with rheostat.start(config, observers=[watcher]) as reconciler:
+        watcher.wait_for(State.RUNNING)
+        (config.parent / "flags.yaml").write_text("profiling_enabled: false\n")
+        reconciler.nudge()
+        watcher.wait_for(State.STOPPED)
+
+
+def test_an_observer_may_stop_it(config: Path, watcher: Watcher) -> None:
+    """Stop from the control thread itself does not wait for itself."""
+    answers = []
+    reconciler = rheostat.start(config, observers=[lambda _: answers.append(rheostat.start(config).stop()), watcher])
+    watcher.wait_for(State.STOPPED)
+    assert reconciler.stop(TIMEOUT)
+    assert answers[0] is False
+
+
+def test_a_broken_configuration_is_one_error_and_nothing_else(
+    tmp_path: Path, watcher: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service goes on: one ERROR with every problem, and a reconciler that does nothing."""
+    path = tmp_path / "config.yaml"
+    path.write_text("version: 3\n")
+    reconciler = rheostat.start(path)
+    [record] = caplog.records
+    assert ("rheostat", logging.ERROR) == (record.name, record.levelno)
+    assert "config.yaml:1:10: version: found '3'" in record.getMessage()
+    assert (State.STOPPED, True) == (reconciler.status().state, reconciler.status().closed)
+    assert "version" in reconciler.status().error
+    reconciler.nudge()
+    assert reconciler.stop()
+
+
+def test_strict_raises(tmp_path: Path) -> None:
+    """Whoever wants to know at once asks for it."""
+    with pytest.raises(ConfigError, match="No such file"):
+        rheostat.start(tmp_path / "missing.yaml", strict=True)
+
+
+def test_disabled_means_no_thread(config: Path, watcher: Watcher) -> None:
+    """With disabled: true nothing runs at all."""
+    config.write_text(CONFIG + "disabled: true\n")
+    before = threading.active_count()
+    reconciler = rheostat.start(config)
+    assert before == threading.active_count()
+    assert reconciler.status().closed
+    assert reconciler.stop()
+
+
+def test_tags_that_are_not_text_are_refused(config: Path) -> None:
+    """A mistake in the call is told to the caller."""
+    with pytest.raises(TypeError, match="expected texts"):
+        rheostat.start(config, tags={"version": 3})  # type: ignore[dict-item]  # the mistake
+
+
+def test_records_carry_their_fields(config: Path, watcher: Watcher, caplog: pytest.LogCaptureFixture) -> None:
+    """In the host's logging a transition is one INFO record of logger rheostat, with its fields in extra."""
+    caplog.set_level(logging.INFO, "rheostat")
+    with rheostat.start(config, observers=[watcher]):
+        watcher.wait_for(State.RUNNING)
+    first = next(each for each in caplog.records if each.name == "rheostat")
+    assert ("transition", 1, "stopped", "running") == (
+        first.rheostat_event, first.rheostat_seq, first.rheostat_from, first.rheostat_to
+    )  # type: ignore[attr-defined]  # they come from extra  # fmt: skip
+    assert "transitions" not in {each.name.partition(".")[0] for each in caplog.records}
+
+
+def test_plug_ins_that_cannot_be_used_are_one_error(
+    config: Path, tmp_path: Path, watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class that does not exist is found out in the control thread, told once, and that is all."""
+    config.write_text(CONFIG.replace("kind: noop", "kind: 'no.such.module:Backend'"))
+    reconciler = rheostat.start(config)
+    assert reconciler._ended.wait(TIMEOUT)
+    assert ["no.such.module" in each.getMessage() for each in caplog.records if each.levelno == logging.ERROR] == [True]
+    assert "no.such.module" in reconciler.status().error
+
+
+def test_a_forked_child_governs_itself(config: Path, tmp_path: Path) -> None:
+    """The child starts at stopped with its own thread and sequence, and the parent goes on."""
+    script = tmp_path / "forker.py"
+    script.write_text(
+        "import os, sys, threading, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "import rheostat\n"
+        "running = threading.Event()\n"
+        "seen = []\n"
+        "def observe(made):\n"
+        "    seen.append((made.seq, str(made.trigger), os.getpid()))\n"
+        "    if made.trigger == 'started': running.set()\n"
+        f"reconciler = rheostat.start({str(config)!r}, observers=[observe])\n"
+        "assert running.wait(10)\n"
+        "running.clear()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    assert running.wait(10)\n"
+        "    mine = [(seq, trigger) for seq, trigger, pid in seen if pid == os.getpid()]\n"
+        "    status = reconciler.status()\n"
+        "    ok = mine == [(1, 'forked'), (2, 'started')] and status.pid == os.getpid() and reconciler.stop()\n"
+        "    os._exit(0 if ok else 1)\n"
+        "_, code = os.waitpid(child, 0)\n"
+        "print(code, reconciler.status().state, len(seen))\n"
+    )
+    assert "0 running 1\n" == ended([sys.executable, str(script)], tmp_path).stdout
+
+
+def test_a_stopped_reconciler_stays_stopped_in_a_child(config: Path, tmp_path: Path) -> None:
+    """A fork after stop begins nothing anew."""
+    code = (
+        "import os, threading, rheostat\n"
+        f"rheostat.start({str(config)!r}).stop()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(threading.active_count())\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert "1\n" == ended([sys.executable, "-c", code], tmp_path).stdout

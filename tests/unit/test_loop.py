@@ -1,0 +1,399 @@
+"""The loop, stepped by hand: what the contract promises case by case."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from rheostat import Health, PermanentError, SourceUnavailable, State, TemporaryError, Transition, Value
+from rheostat.duration import Duration
+from rheostat.policy import Backoff, Policy
+from rheostat.rules import Limits, Rules, Setting
+from stepping import RecordingBackend, Stepped
+
+RULES = Rules(
+    enabled=Setting(name="enabled", kind=bool, default=False, flag="on"),
+    settings=(
+        Setting(name="rate", kind=int, default=20, flag="rate", limits=(Limits(owner="clamp", min=1, max=250),)),
+    ),
+)
+POLICY = Policy(
+    cooldown=Duration(5.0),
+    start_deadline=Duration(10.0),
+    stop_deadline=Duration(10.0),
+    hold_last_good=Duration(900.0),
+    backoff=Backoff(initial=Duration(8.0), max=Duration(300.0)),
+)
+
+
+class ProbedBackend(RecordingBackend):
+    def __init__(self) -> None:
+        super().__init__()
+        self.health: object = Health("healthy", "5 threads")
+
+    def probe(self) -> Any:
+        return self.health
+
+
+def stepped(**options: Any) -> Stepped:
+    return Stepped(RULES, options.pop("policy", POLICY), **options)
+
+
+def running(rate: int = 20, **options: Any) -> Stepped:
+    """A loop whose session runs, with the cooldown over."""
+    it = stepped(**options)
+    it.source.values = {"on": True, "rate": rate}
+    it.step()
+    it.finish()
+    it.wait(60.0)
+    assert it.status.state is State.RUNNING
+    return it
+
+
+def messages(it: Stepped, event: str) -> list[str]:
+    return [message for _, each, message, _ in it.records.lines if each == event]
+
+
+def fields(it: Stepped, event: str) -> Mapping[str, Any]:
+    return next(fields for _, each, _, fields in reversed(it.records.lines) if each == event)
+
+
+def test_a_source_that_never_answered_means_off() -> None:
+    """Ignorance never turns profiling on, however long it lasts."""
+    it = stepped()
+    it.source.failure = SourceUnavailable("no server")
+    it.step()
+    it.wait(10_000.0)
+    assert (State.STOPPED, []) == (it.status.state, it.calls.pending)
+    assert "no server" == it.status.source.reason
+
+
+def test_the_lease_holds_and_then_ends() -> None:
+    """A source that fails leaves the session alone for the lease, and not a moment longer."""
+    it = running()
+    it.source.failure = SourceUnavailable("gone")
+    it.step()
+    it.wait(899.0)
+    assert (True, []) == (it.status.desired.on, it.calls.pending)
+    rest = it.step()
+    assert rest == pytest.approx(1.0)
+    it.wait(1.0)
+    it.finish()
+    assert State.STOPPED is it.status.state
+    assert "lease" == it.status.last_transition.cause.kind
+    assert 900.0 == it.status.source.stale_for
+
+
+def test_the_lease_starts_when_the_source_says_it_went_stale() -> None:
+    """A reading's own date counts, not the moment it was read."""
+    it = running()
+    it.source.stale_since = it.clock.now - 899.5
+    it.step()
+    it.wait(0.5)
+    assert not it.status.desired.on
+
+
+def test_a_source_that_comes_back_resumes() -> None:
+    """After an expired lease fresh flags start the session again, and the log says why."""
+    it = running()
+    it.source.failure = SourceUnavailable("gone")
+    it.step()
+    it.wait(900.0)
+    it.finish()
+    it.source.failure = None
+    it.wait(1.0)
+    it.finish()
+    assert State.RUNNING is it.status.state
+    assert ("lease", "the source answers again") == it.status.last_transition.cause[::4]
+    assert "source_recovered" in it.records.events()
+
+
+def test_each_outage_is_one_line_a_minute() -> None:
+    """What keeps failing for the same reason is folded, with a count."""
+    it = running()
+    it.source.failure = SourceUnavailable("gone")
+    for _ in range(61):
+        it.wait(1.0)
+    assert ["flag source: gone", "flag source: gone (59 more times since)"] == messages(it, "source_unavailable")
+
+
+def test_reasons_that_differ_each_time_are_folded_too() -> None:
+    """A source that puts a counter into its reason cannot flood the log."""
+    it = running()
+    for attempt in range(50):
+        it.source.failure = SourceUnavailable(f"attempt {attempt}")
+        it.wait(0.1)
+    assert len(messages(it, "source_unavailable")) <= 8
+
+
+def test_a_retune_waits_for_the_cooldown_with_the_old_session_running() -> None:
+    """Settings that change soon after a start are applied once the cooldown is over."""
+    it = stepped()
+    it.source.values = {"on": True, "rate": 20}
+    it.step()
+    it.finish()
+    it.source.values = {"on": True, "rate": 50}
+    rest = it.step()
+    assert (State.RUNNING, []) == (it.status.state, it.calls.pending)
+    assert rest == pytest.approx(5.0)
+    assert "cooldown, 5.0 s more" == it.status.waiting
+    it.wait(5.0)
+    assert (State.RESTARTING, "stop") == (it.status.state, it.status.operation.name)
+    it.finish()
+    it.finish()
+    assert {"rate": 50} == it.backend.running
+
+
+def test_off_is_exempt_from_the_cooldown() -> None:
+    """Off stops at the next look, however short the session was."""
+    it = stepped()
+    it.source.values = {"on": True}
+    it.step()
+    it.finish()
+    it.source.values = {"on": False}
+    it.step()
+    assert "stop" == it.status.operation.name
+
+
+def test_the_splay_delays_a_start_by_the_instances_share() -> None:
+    """With a splay the start waits, the same time for the same instance, and says so."""
+    it = stepped(policy=Policy(splay=Duration(100.0)))
+    it.source.values = {"on": True}
+    rest = it.step()
+    assert [] == it.calls.pending
+    assert it.status.waiting.startswith("splay")
+    for _ in range(10):
+        rest = it.wait(rest)
+    assert "start" == it.status.operation.name
+
+
+def test_a_start_that_fails_is_retried_with_backoff() -> None:
+    """8 s after the first failure, 16 s after the second, less a quarter by this test's jitter."""
+    it = stepped()
+    it.source.values = {"on": True}
+    it.step()
+    for expected in (6.0, 12.0, 24.0):
+        rest = it.finish(TemporaryError("busy"))
+        assert (State.STOPPED, []) == (it.status.state, it.calls.pending)
+        assert rest == pytest.approx(expected)
+        assert it.status.waiting.startswith("backoff")
+        it.wait(expected)
+        assert "start" == it.status.operation.name
+    it.finish()
+    assert ("", "recovered") == (it.status.error, it.records.events()[-2])
+
+
+def test_a_permanent_error_waits_for_the_flags_to_change() -> None:
+    """The same settings are not tried again; others are, and so are these after off and on."""
+    it = stepped()
+    it.source.values = {"on": True}
+    it.step()
+    it.finish(PermanentError("no such package"))
+    assert it.wait(10_000.0) == pytest.approx(30.0)
+    assert [] == it.calls.pending
+    assert "no such package" in it.status.error
+    it.source.values = {"on": True, "rate": 60}
+    it.step()
+    assert "start" == it.status.operation.name
+
+
+def test_a_failed_restart_ends_stopped() -> None:
+    """When the new session cannot start, the transition failed says why."""
+    it = running()
+    it.source.values = {"on": True, "rate": 60}
+    it.step()
+    it.finish()
+    it.finish(RuntimeError("boom"))
+    last = it.status.last_transition
+    assert ("failed", State.STOPPED) == (last.trigger, last.to_state)
+    assert ("backend", "start failed: RuntimeError: boom") == (last.cause.kind, last.cause.detail)
+
+
+def test_a_call_past_its_deadline_is_stuck_and_its_late_result_counts() -> None:
+    """One ERROR that says how long and what to do; when the call returns, what is wanted then is done."""
+    it = stepped()
+    it.source.values = {"on": True}
+    rest = it.step()
+    assert rest == pytest.approx(10.0)
+    it.wait(10.0)
+    it.wait(50.0)
+    operation = it.status.operation
+    assert ("start", 60.0, True) == (operation.name, operation.age, operation.stuck)
+    [(level, message)] = [(level, text) for level, event, text, _ in it.records.lines if event == "stuck"]
+    assert logging.ERROR == level
+    assert "has not returned for 10.0 s" in message
+    it.source.values = {"on": False}
+    it.step()
+    it.finish()
+    assert "stop" == it.status.operation.name
+    it.finish()
+    assert ["started", "stopped"] == [
+        fields["trigger"] for _, event, _, fields in it.records.lines if event == "transition"
+    ]
+    assert ["the backend's start returned after 0.0 s"] == messages(it, "recovered")
+
+
+def test_off_during_a_restart_starts_nothing() -> None:
+    """A start that was to follow a stop never fires once off is wanted."""
+    it = running()
+    it.source.values = {"on": True, "rate": 60}
+    it.step()
+    it.source.values = {"on": False}
+    it.finish()
+    assert (State.STOPPED, []) == (it.status.state, it.calls.pending)
+
+
+def test_a_failed_stop_leaves_the_state_and_is_retried() -> None:
+    """Nothing starts until the stop has succeeded, though on is wanted again."""
+    it = running()
+    it.source.values = {"on": False}
+    it.step()
+    rest = it.finish(RuntimeError("busy"))
+    assert (State.RUNNING, []) == (it.status.state, it.calls.pending)
+    assert "stop failed: RuntimeError: busy" == it.status.error
+    it.source.values = {"on": True, "rate": 60}
+    it.wait(rest)
+    assert "stop" == it.status.operation.name
+    it.finish()
+    it.finish()
+    assert {"rate": 60} == it.backend.running
+
+
+def test_a_session_that_died_is_stopped_and_started_again() -> None:
+    """A failed probe ends the session with the trigger died, and a start follows after the backoff."""
+    it = running(backend=ProbedBackend())
+    assert "probe" == it.status.operation.name
+    it.finish()
+    assert ("healthy", "5 threads") == it.status.health
+    it.backend.health = Health("failed", "no sampling thread")
+    it.wait(30.0)
+    it.finish()
+    assert "stop" == it.status.operation.name
+    it.finish()
+    last = it.status.last_transition
+    assert ("died", State.STOPPED) == (last.trigger, last.to_state)
+    assert "no sampling thread" in last.cause.detail
+    it.wait(6.0)
+    it.finish()
+    assert State.RUNNING is it.status.state
+
+
+@pytest.mark.parametrize("health", [None, "fine", 7])
+def test_a_probe_that_gives_nonsense_changes_nothing(health: object) -> None:
+    """Only a Health counts; anything else is unknown."""
+    it = running(backend=ProbedBackend())
+    it.backend.health = health
+    it.finish()
+    assert ("unknown", State.RUNNING) == (it.status.health.status, it.status.state)
+
+
+def test_a_probe_that_raises_changes_nothing() -> None:
+    """A probe that fails says nothing about the session."""
+    it = running(backend=ProbedBackend())
+    it.finish(SystemExit("bad probe"))
+    assert ("unknown", State.RUNNING) == (it.status.health.status, it.status.state)
+
+
+def test_observers_see_each_transition_and_cannot_disturb() -> None:
+    """What an observer raises is logged once, and the others are still told."""
+    seen: list[Transition] = []
+
+    def careless(_: Transition) -> None:
+        raise KeyboardInterrupt
+
+    it = running(observers=(careless, seen.append))
+    it.source.values = {"on": False}
+    it.step()
+    it.finish()
+    assert [1, 2] == [each.seq for each in seen]
+    assert 1 == len(messages(it, "observer_failed"))
+
+
+def test_settings_cannot_be_changed_by_the_backend() -> None:
+    """What the backend is given is read-only: what runs stays what was asked for."""
+
+    class Meddling(RecordingBackend):
+        def start(self, settings: Mapping[str, Value]) -> None:
+            settings["rate"] = 10_000  # type: ignore[index]  # what a careless backend might do
+
+    it = stepped(backend=Meddling())
+    it.source.values = {"on": True}
+    it.step()
+    with pytest.raises(TypeError):
+        it.finish()
+
+
+def test_an_adjustment_is_said_once() -> None:
+    """A flag that keeps asking for too much is logged once, with what was asked and given."""
+    it = running(rate=9999)
+    for _ in range(5):
+        it.wait(30.0)
+    assert ["adjusted rate: asked 9999, given 250 (max 250 (clamp))"] == messages(it, "adjusted")
+    assert {"setting": "rate", "asked": 9999, "given": 250, "rule": "max 250 (clamp)"} == fields(it, "adjusted")
+
+
+def test_nothing_happens_while_nothing_changes() -> None:
+    """A steady source and a healthy session: no call, no transition, no line, and rests of the resync."""
+    it = running()
+    before = len(it.records.lines)
+    snapshot = it.loop.snapshot
+    assert [30.0] * 20 == [it.wait(30.0) for _ in range(20)]
+    assert (before, []) == (len(it.records.lines), it.calls.pending)
+    assert snapshot == it.loop.snapshot
+
+
+def test_a_source_that_polls_sets_the_pace() -> None:
+    """The rest is the source's poll interval, whatever nonsense it asks for bounded."""
+    it = running()
+    for asked, rest in ((1.0, 1.0), (0.0, 0.01), (-5.0, 0.01), (1e9, 30.0), (float("nan"), 0.01), ("soon", 30.0)):
+        it.source.poll_interval = asked  # type: ignore[assignment]  # what a careless plug-in might give
+        assert it.step() == pytest.approx(rest)
+
+
+def test_closing_stops_the_session_and_then_nothing_more_happens() -> None:
+    """After close the session is stopped with the cause close, and the loop says that it is finished."""
+    it = running()
+    it.loop.close()
+    it.step()
+    assert not it.loop.finished
+    it.finish()
+    assert it.loop.finished
+    assert "close" == it.status.last_transition.cause.kind
+
+
+def test_closing_during_a_start_waits_for_it_and_stops() -> None:
+    """A session that comes up after close is stopped at once."""
+    it = stepped()
+    it.source.values = {"on": True}
+    it.step()
+    it.loop.close()
+    it.step()
+    it.finish()
+    assert "stop" == it.status.operation.name
+    it.finish()
+    assert it.loop.finished
+
+
+def test_closing_gives_up_on_a_stop_that_fails() -> None:
+    """One try: a process that ends cannot wait for a backoff."""
+    it = running()
+    it.loop.close()
+    it.step()
+    it.finish(RuntimeError("no"))
+    assert it.loop.finished
+    assert State.RUNNING is it.status.state
+
+
+def test_a_thread_that_cannot_be_started_is_a_failed_start() -> None:
+    """A process out of memory or threads is no reason to give up."""
+    it = stepped()
+    it.source.values = {"on": True}
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    it.calls.call = exhausted  # type: ignore[method-assign]  # the machine's fault, not a backend's
+    it.step()
+    it.step()
+    assert it.status.error.startswith("start failed: MemoryError")
