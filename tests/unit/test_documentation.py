@@ -1,0 +1,94 @@
+"""What the documents say is true."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import rheostat
+from rheostat.cli import FINE, main
+from rheostat.config import load_config
+from rheostat.diagram import mermaid
+from rheostat.policy import Policy
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The README's code block in that language with that text in it."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return next(each for each in blocks if containing in each)
+
+
+@pytest.mark.parametrize("name", ["config.example.yaml", "examples/staging.yaml", "examples/production.yaml"])
+def test_the_example_configurations_are_fine(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rheostat check` finds nothing wrong with them."""
+    assert FINE == main(["check", str(ROOT / name)]), capsys.readouterr()
+
+
+def test_the_reference_configuration_documents_every_key() -> None:
+    """Each key of the policy, the options and the parameters stands in config.example.yaml, with its default."""
+    from rheostat.config import _Document
+    from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
+    from rheostat_flagsources.yaml_file import YamlFileOptions
+
+    text = (ROOT / "config.example.yaml").read_text()
+    keys = [
+        *_Document._fields,
+        *Policy.__dataclass_fields__,
+        *PyroscopeOptions.__dataclass_fields__,
+        *YamlFileOptions.__dataclass_fields__,
+        *(PyroscopeBackend.parameters or {}),
+        *("flag", "default", "clamp", "min", "max", "choices", "otherwise", "hold", "off", "initial"),
+    ]
+    assert [] == [key for key in keys if not re.search(rf"\b{key}\b", text)]
+
+
+def test_the_reference_configuration_shows_the_defaults() -> None:
+    """The policy that it spells out is the one that a file without a policy has."""
+    shown, default = load_config(ROOT / "config.example.yaml").policy, Policy()
+    for name in Policy.__dataclass_fields__:
+        if name != "backoff":
+            assert getattr(default, name) == getattr(shown, name), name
+    assert vars(default.backoff) == vars(shown.backoff)
+
+
+def test_the_readmes_diagram_is_the_machine() -> None:
+    """The picture is generated from the table of moves."""
+    assert mermaid() + "\n" == block("mermaid", "stopped")
+
+
+def test_the_readmes_configuration_is_fine(tmp_path: Path) -> None:
+    """The first thing that a reader copies works."""
+    path = tmp_path / "config.yaml"
+    path.write_text(block("yaml", "application"))
+    assert FINE == main(["check", str(path)])
+
+
+def test_the_readmes_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example in code governs with the example configuration."""
+    (tmp_path / "config.yaml").write_text(block("yaml", "application").replace("pyroscope", "noop"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block("python", "rheostat.start"), "README.md", "exec"), {})
+    assert "stopped\n" == capsys.readouterr().out
+
+
+def test_only_public_names_are_exported() -> None:
+    """What `rheostat` offers is what its __all__ says, in order, and each has a docstring or is a plain type."""
+    assert sorted(rheostat.__all__) == rheostat.__all__
+    assert all(hasattr(rheostat, name) for name in rheostat.__all__)
+    modules = {path.stem for path in (ROOT / "reconciler/rheostat").glob("*.py")}
+    assert [] == [name for name in rheostat.__all__ if name in modules - {"start"}]
+
+
+def test_the_entry_points_are_the_built_ins() -> None:
+    """What pyproject.toml registers is what the core's own tables name."""
+    from rheostat.registry import BACKENDS, SOURCES
+
+    entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    for family in (SOURCES, BACKENDS):
+        assert {kind: builtin.target for kind, builtin in family.builtins.items()} == entry_points[family.group]
