@@ -18,6 +18,7 @@ _MODES: Final = {
 }
 # The agent takes the first as another name of the application, and makes the others itself.
 _RESERVED_TAGS: Final = frozenset({"service_name", "__name__", MODE_TAG})
+_ONE_CREDENTIAL: Final = "only one of auth_token, basic_auth_username and an Authorization header"
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*", re.ASCII)
@@ -60,13 +61,19 @@ class PyroscopeOptions:
     def _wrong_token(self) -> str:
         if self.auth_token is None:
             return ""
-        if self.basic_auth_username or any(name.lower() == "authorization" for name in self.http_headers):
-            return "only one of auth_token, basic_auth_username and an Authorization header"
-        return "" if _HEADER_VALUE.fullmatch(self.auth_token.reveal()) else "printable ASCII on one line"
+        if self.basic_auth_username or self._has_authorization():
+            return _ONE_CREDENTIAL
+        token = self.auth_token.reveal()
+        return "" if token and _HEADER_VALUE.fullmatch(token) else "printable ASCII on one line"
 
     def _wrong_basic(self) -> str:
-        complete = bool(self.basic_auth_username) == (self.basic_auth_password is not None)
-        return "" if complete else "both basic_auth_username and basic_auth_password, or neither"
+        has_password = self.basic_auth_password is not None and bool(self.basic_auth_password.reveal())
+        if bool(self.basic_auth_username) != has_password:
+            return "both basic_auth_username and basic_auth_password, or neither"
+        return _ONE_CREDENTIAL if self.basic_auth_username and self._has_authorization() else ""
+
+    def _has_authorization(self) -> bool:
+        return any(name.lower() == "authorization" for name in self.http_headers)
 
     def headers(self) -> dict[str, str]:
         headers = {name: value.reveal() for name, value in self.http_headers.items()}

@@ -80,12 +80,12 @@ class YamlFileSource:
             # Half of it may be old: what is known holds until two looks agree.
             self._unsettled = True
             return
-        # Within one tick of the kernel's clock a second write leaves no trace in the stat.
-        self._unsettled = self._signature != _signature(after) and _is_fresh(after)
-        found = self._parse(data, wanted)
-        if found != self._found:
-            self._found = found
         self._signature = _signature(after)
+        # Within one tick of the kernel's clock a second write leaves no trace in the stat.
+        self._unsettled = _is_fresh(after)
+        found = self._parse(data, wanted)
+        if not _is_same(found, self._found):
+            self._found = found
 
     def _content(self, found: os.stat_result) -> bytes:
         if not stat.S_ISREG(found.st_mode):
@@ -109,5 +109,14 @@ def _signature(found: os.stat_result) -> Signature:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
+def _is_same(one: Reading | str, other: Reading | str) -> bool:
+    """Nothing has changed. To Python ``True`` and ``1`` are equal, to who reads the flags they may not be."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one == other and all(type(value) is type(other.values[flag]) for flag, value in one.values.items())
+
+
 def _is_fresh(found: os.stat_result) -> bool:
-    return abs(time.time_ns() - found.st_mtime_ns) < LOOK_AGAIN * 1e9
+    """It was written, or given another time, a moment ago."""
+    written = max((found.st_mtime_ns, found.st_ctime_ns), key=lambda moment: -abs(time.time_ns() - moment))
+    return abs(time.time_ns() - written) < LOOK_AGAIN * 1e9

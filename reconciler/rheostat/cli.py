@@ -1,6 +1,7 @@
 """The ``rheostat`` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,14 +18,21 @@ FINE, FINDING, INVALID = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code: 0 fine, 1 a finding, 2 wrong usage or an invalid configuration."""
+    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+        # A flag may say what the terminal's encoding cannot.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        return int(options.act(options))
+        code = int(options.act(options))
+        sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return INVALID
     except BrokenPipeError:
+        # The reader has gone away; the interpreter would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,8 +90,14 @@ def _run(options: argparse.Namespace) -> int:
     run(command, options.config, options.log, dict(options.tag), strict=options.strict)
 
 
+def _load(options: argparse.Namespace) -> Config:
+    """With the working folder on the path, as it is for the service: its own classes may be named."""
+    sys.path.insert(0, "")
+    return load_config(options.config, strangers=True)
+
+
 def _check(options: argparse.Namespace) -> int:
-    config = load_config(options.config, strangers=True)
+    config = _load(options)
     findings = _findings(config)
     for finding in findings:
         print(f"{config.path}: {finding}")
@@ -111,7 +125,7 @@ def _findings(config: Config) -> list[str]:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    made = plan(load_config(options.config, strangers=True))
+    made = plan(_load(options))
     print("\n".join(made.lines))
     return FINDING if made.finding else FINE
 

@@ -10,6 +10,7 @@ from .decode import Decoder
 from .document import Node, Scalar, parse_yaml, read_bytes
 from .identity import Identity
 from .interpolation import interpolate
+from .log import describe
 from .policy import Policy
 from .problem import ConfigError, Place, Problem
 from .registry import BACKENDS, SOURCES, Family, PluginError
@@ -53,6 +54,10 @@ class Plugin(NamedTuple):
     cls: type[Any]
     options: Any
 
+    def __repr__(self) -> str:
+        """Without the options, which may hold secrets."""
+        return f"Plugin({self.cls.__qualname__})"
+
     def build(self, identity: Identity) -> Any:
         return self.cls(self.options, identity)
 
@@ -79,6 +84,10 @@ class Config(NamedTuple):
     disabled: bool
     sections: "Sections"
     secrets: list[str]
+
+    def __repr__(self) -> str:
+        """Without the sections and the secrets."""
+        return f"Config({self.path!r})"
 
     def identity(self) -> Identity:
         """Who this process is: called anew in each process, for the pid."""
@@ -116,14 +125,14 @@ def load_config(
 
     Raises `ConfigError` with every problem at once.
     """
-    path = os.path.abspath(os.fspath(path))
+    path = locate(path)
     tree = parse_yaml(read_bytes(path, LARGEST), path)
     secrets: list[str] = []
     decoder = Decoder(os.path.dirname(path), [], secrets)
     tree = interpolate(tree, os.environ if env is None else env, decoder.problems)
     read = decoder.section(_Document, tree, "")
     name = _node(tree, "application")
-    if isinstance(name, Scalar) and not name.text.strip():
+    if isinstance(name, Scalar) and not name.is_null and not name.text.strip():
         decoder.fail(name, "application", "the name of the application")
     sections = Sections(
         source=_section(SOURCES, tree, decoder),
@@ -144,6 +153,14 @@ def load_config(
         sections=sections,
         secrets=secrets,
     )
+
+
+def locate(path: str | os.PathLike[str]) -> str:
+    """The absolute path, or the path as it is where there is no working folder any more."""
+    try:
+        return os.path.abspath(os.fspath(path))
+    except OSError:
+        return os.fspath(path)
 
 
 def _node(tree: document.Mapping, key: str) -> Node | None:
@@ -173,12 +190,7 @@ def _section(family: Family, tree: document.Mapping, decoder: Decoder) -> Sectio
 def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | None:
     source = _plugin(sections.source, decoder, strangers=strangers)
     backend = _plugin(sections.backend, decoder, strangers=strangers)
-    rules = None
-    if sections.enabled is not None:
-        kind = sections.backend.kind if sections.backend is not None else ""
-        parameters = backend.cls.parameters if backend is not None else None
-        known = backend is not None
-        rules = compile_rules(sections.enabled, sections.settings, parameters, kind, decoder, known=known)
+    rules = _rules(sections, backend, decoder)
     if source is None or backend is None or rules is None:
         return None
     return Wiring(source, backend, rules)
@@ -187,13 +199,36 @@ def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | 
 def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Plugin | None:
     if section is None or not (strangers or section.is_builtin):
         return None
-    name = section.family.section
     try:
         cls = section.family.resolve(section.kind)
     except PluginError as error:
-        decoder.problems.append(Problem(section.kind_place, f"{name}.kind", error.found, error.expected, error.hint))
+        path = f"{section.family.section}.kind"
+        decoder.problems.append(Problem(section.kind_place, path, error.found, error.expected, error.hint))
         return None
     if cls.Options is dict:
         return Plugin(cls, section.options.value())
-    # Even with invalid options the class tells the parameters, so that the settings are checked in the same go.
-    return Plugin(cls, decoder.section(cls.Options, section.options, name))
+    try:
+        # Even with invalid options the class tells the parameters, so that the settings are checked in the same go.
+        return Plugin(cls, decoder.section(cls.Options, section.options, section.family.section))
+    # What a stranger calls Options may raise anything.
+    except Exception as error:
+        _blame_plugin(section, error, "options that are a frozen, keyword-only dataclass of known types", decoder)
+        return None
+
+
+def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rules | None:
+    if sections.enabled is None:
+        return None
+    if backend is None or sections.backend is None:
+        return compile_rules(sections.enabled, sections.settings, None, "", decoder, known=False)
+    kind = sections.backend.kind
+    try:
+        return compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
+    except Exception as error:
+        _blame_plugin(sections.backend, error, "parameters that map names to rheostat.Parameter", decoder)
+        return None
+
+
+def _blame_plugin(section: Section, error: Exception, expected: str, decoder: Decoder) -> None:
+    found = f"{section.kind!r}, which cannot be used: {describe(error)}"
+    decoder.problems.append(Problem(section.kind_place, f"{section.family.section}.kind", found, expected))

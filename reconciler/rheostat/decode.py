@@ -63,14 +63,14 @@ class Decoder:
     def section(self, cls: type, node: Node, path: str) -> Any:
         """A mapping as an instance of the dataclass, or `INVALID`. Unknown keys are errors."""
         if not isinstance(node, document.Mapping):
-            return self._fail(node, path, "a mapping")
+            return self.fail(node, path, "a mapping")
         hints = get_type_hints(cls)
         known = _fields(cls)
         twins = {name + FILE_TWIN: name for name in known if _is_secret(hints[name])}
         self._refuse_unknown(node, path, [*known, *twins])
         given: dict[str, Any] = {}
         for key, entry in node.entries.items():
-            if key in known:
+            if key in known and (known[key] or not _is_empty_section(hints[key], entry.node)):
                 given[key] = self.read(hints[key], entry.node, _join(path, key))
         for twin, name in twins.items():
             if twin in node.entries:
@@ -78,15 +78,17 @@ class Decoder:
         missing = [name for name, required in known.items() if required and name not in given]
         for name in missing:
             self.problems.append(Problem(node.place, _join(path, name), "no such key", "this key, it is required"))
-        if missing or any(value is INVALID for value in given.values()):
+        valid = {name: value for name, value in given.items() if value is not INVALID}
+        if missing:
             return INVALID
-        return self._build(cls, given, node, path)
+        if len(valid) == len(given):
+            return self._build(cls, valid, node, path)
+        self._check_the_rest(cls, valid, node, path)
+        return INVALID
 
     def fail(self, node: Node, path: str, expected: str, found: str | None = None, hint: str = "") -> _Invalid:
         self.problems.append(Problem(node.place, path, found or node.describe(), expected, hint))
         return INVALID
-
-    _fail = fail
 
     def _refuse_unknown(self, node: document.Mapping, path: str, known: list[str]) -> None:
         for key, entry in node.entries.items():
@@ -105,20 +107,33 @@ class Decoder:
         except ValueError as error:
             return self.fail(node, path, f"options that {cls.__qualname__} accepts: {error}", found="others")
 
+    def _check_the_rest(self, cls: type, valid: dict[str, Any], node: document.Mapping, path: str) -> None:
+        """What is wrong with the valid fields among each other, though others are invalid: all errors at once."""
+        try:
+            cls(**valid)
+        except InvalidOptions as error:
+            for name, expected in error.expected.items():
+                if name in valid:
+                    self._blame(cls, name, expected, valid, node, path)
+        except (TypeError, ValueError):
+            return
+
     def _blame(
         self, cls: type, name: str, expected: str, given: Mapping[str, Any], node: document.Mapping, path: str
     ) -> None:
-        entry = node.entries.get(name) or node.entries.get(name + FILE_TWIN)
+        name_there = name if name in node.entries else name + FILE_TWIN
+        entry = node.entries.get(name_there)
+        where = _join(path, name_there)
         if entry is None:
             self.problems.append(Problem(node.place, _join(path, name), "no such key", expected))
         elif _holds_secret(get_type_hints(cls).get(name)):
             shown = str(given[name]) if isinstance(given.get(name), Url) else "a secret value"
-            self.problems.append(Problem(entry.node.place, _join(path, name), shown, expected))
+            self.problems.append(Problem(entry.node.place, where, shown, expected))
         else:
-            self.problems.append(Problem(entry.node.place, _join(path, name), entry.node.describe(), expected))
+            self.problems.append(Problem(entry.node.place, where, entry.node.describe(), expected))
 
     def _optional(self, annotation: Any, node: Node, path: str) -> Any:
-        if isinstance(node, Scalar) and node.plain and node.value() is None:
+        if isinstance(node, Scalar) and node.is_null:
             return None
         inner = tuple(each for each in get_args(annotation) if each is not type(None))
         return self.read(inner[0] if len(inner) == 1 else Union[inner], node, path)  # noqa: UP007  # made at run time
@@ -151,9 +166,11 @@ class Decoder:
             return self.fail(node, path, _expected(kind))
         if kind is Duration:
             return self._duration(node, path)
-        if node.value() is None and node.plain:
+        if node.is_null:
             return self.fail(node, path, _expected(kind))
         if kind is FilePath:
+            if not node.text or "\0" in node.text:
+                return self.fail(node, path, "the path of a file")
             return os.path.join(self.base, os.path.expanduser(node.text))
         if kind is str:
             return node.text
@@ -174,7 +191,7 @@ class Decoder:
             return self.fail(node, path, "a duration like 500ms, 10s, 5m or 1h, a year at most")
 
     def _secret(self, kind: type[Secret], node: Node, path: str) -> Any:
-        if not isinstance(node, Scalar) or (node.plain and node.value() is None):
+        if not isinstance(node, Scalar) or node.is_null:
             found = "nothing" if isinstance(node, Scalar) else node.describe()
             return self.fail(node, path, "a text", found)
         return self._kept(kind, node.text)
@@ -185,7 +202,8 @@ class Decoder:
             user, _, password = url.credentials.partition(":")
             self.secrets.extend(filter(None, (url.credentials, user, password)))
             return url
-        self.secrets.append(text)
+        # A header's value is a scheme and a credential, and a vendor may quote the credential alone.
+        self.secrets.extend(filter(None, (text, text.partition(" ")[2])))
         return kind(text)
 
     def _from_file(self, annotation: Any, node: document.Mapping, twin: str, name: str, path: str) -> Any:
@@ -208,6 +226,15 @@ def _fields(cls: Any) -> dict[str, bool]:
     if not is_dataclass(cls):
         return {name: name not in cls._field_defaults for name in cls._fields}
     return {each.name: each.default is MISSING and each.default_factory is MISSING for each in fields(cls) if each.init}
+
+
+def _is_empty_section(annotation: Any, node: Node) -> bool:
+    """A section all of whose keys are commented out is as good as absent."""
+    if not isinstance(node, Scalar) or not node.is_null:
+        return False
+    is_record = isinstance(annotation, type) and (is_dataclass(annotation) or hasattr(annotation, "_fields"))
+    origin = get_origin(annotation)
+    return is_record or (isinstance(origin, type) and issubclass(origin, Mapping))
 
 
 def _expected(kind: Any) -> str:

@@ -16,6 +16,11 @@ class Desired(NamedTuple):
     settings: Mapping[str, Value] = NO_SETTINGS
 
 
+def same_settings(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    """Equal, and of equal types: to Python ``True`` and ``1`` are the same, to a profiler they may not be."""
+    return one == other and all(type(value) is type(other[name]) for name, value in one.items())
+
+
 OFF = Desired(on=False)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import yaml
+from yaml.reader import Reader
 from yaml.resolver import Resolver
 
 from .problem import ConfigError, Place, Problem
@@ -41,6 +42,14 @@ class Scalar(NamedTuple):
     text: str
     plain: bool
 
+    def __repr__(self) -> str:
+        """Without the text, which may be a secret."""
+        return f"Scalar({self.place})"
+
+    @property
+    def is_null(self) -> bool:
+        return self.plain and self.value() is None
+
     def value(self) -> bool | int | float | str | None:
         """What the text stands for by itself. Numbers in other notations than decimal stay texts."""
         if not self.plain:
@@ -66,7 +75,7 @@ class Scalar(NamedTuple):
         return _ODD_FLOATS.get(text, self.text)
 
     def describe(self) -> str:
-        return "nothing" if self.plain and self.value() is None else repr(shorten(self.text))
+        return "nothing" if self.is_null else repr(shorten(self.text))
 
 
 class Sequence(NamedTuple):
@@ -110,6 +119,10 @@ def read_bytes(path: str, largest: int) -> bytes:
             data = file.read(largest + 1)
     except OSError as error:
         raise ConfigError([Problem(Place(path), "", error.strerror or str(error), "a readable file")]) from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError([Problem(Place(shorten(path)), "", f"an impossible path ({error})", "a path")]) from None
     if len(data) > largest:
         size = f"{largest // 1024} KiB"
         raise ConfigError([Problem(Place(path), "", f"more than {size}", f"at most {size}")])
@@ -142,26 +155,30 @@ class _Reader:
         return root
 
     def _decode(self, data: bytes) -> str:
+        # The codec "utf-8-sig" is a module of its own, and its import a millisecond.
+        data = data.removeprefix(codecs.BOM_UTF8)
         try:
-            # The codec "utf-8-sig" is a module of its own, and its import a millisecond.
-            return data.removeprefix(codecs.BOM_UTF8).decode()
+            return data.decode()
         except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
             found = f"byte 0x{data[error.start]:02x}, which is not UTF-8"
-            raise ConfigError([Problem(Place(self.file, line, column), "", found, "UTF-8 text")]) from None
+            raise ConfigError([Problem(self._end_of(data[: error.start].decode()), "", found, "UTF-8 text")]) from None
 
     def _syntax(self, error: yaml.YAMLError, text: str) -> Problem:
         """The parser's complaint, without its excerpt of the file: that could show a secret."""
         expected = "valid YAML"
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
             context = f" {error.context}" if error.context else ""
-            mark = self._place(error.problem_mark)
-            return Problem(mark, "", f"a syntax error{context}: {error.problem}", expected)
-        position = getattr(error, "position", 0)
-        line = text.count("\n", 0, position) + 1
-        column = position - (text.rfind("\n", 0, position) + 1) + 1
-        return Problem(Place(self.file, line, column), "", "a character that YAML does not allow", expected)
+            mark = error.problem_mark
+            if error.context_mark is not None and mark.line >= len(text.splitlines()):
+                # Found out only at the end of the file: what was never closed is the better place to look.
+                mark = error.context_mark
+            return Problem(self._place(mark), "", f"a syntax error{context}: {error.problem}", expected)
+        odd = Reader.NON_PRINTABLE.search(text)
+        place = Place(self.file) if odd is None else self._end_of(text[: odd.start()])
+        return Problem(place, "", "a character that YAML does not allow", expected)
+
+    def _end_of(self, text: str) -> Place:
+        return Place(self.file, text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1)
 
     def _place(self, mark: Any) -> Place:
         return Place(self.file, mark.line + 1, mark.column + 1)
@@ -180,9 +197,10 @@ class _Reader:
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
-            raise self._refuse(event, f"the alias *{event.anchor}", "the value itself")
+            # Its name, like a tag's, may be the beginning of a password without quotes.
+            raise self._refuse(event, "an alias", "the value itself")
         if event.tag is not None and not (isinstance(event, yaml.ScalarEvent) and event.tag == "!"):
-            raise self._refuse(event, f"the tag {shorten(event.tag)}", "a plain value")
+            raise self._refuse(event, "a tag", "a plain value")
         if depth > DEEPEST:
             raise self._refuse(event, f"more than {DEEPEST} levels", f"at most {DEEPEST} levels of nesting")
         place = self._place(event.start_mark)

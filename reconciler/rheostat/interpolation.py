@@ -47,6 +47,10 @@ def _scalar(node: Scalar, env: Environment[str, str], problems: MutableSequence[
         if name is None:
             problems.append(Problem(node.place, path, "'${' without a variable", "${NAME}, ${NAME:-default} or $${"))
             return ""
+        if default is not None and "${" in default:
+            expected = "no variable within a default"
+            problems.append(Problem(node.place, path, "'${' without a variable", expected))
+            return ""
         if default is not None:
             return env.get(name) or str(default).removeprefix(":-")
         if name not in env:

@@ -43,10 +43,11 @@ def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, 
     sys.stderr.flush()
     try:
         os.execvp(command[0], list(command))
-    except OSError as error:
-        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-        sys.stderr.write(f"rheostat: {command[0]}: {error.strerror}\n")
-        sys.exit(code)
+    except (OSError, ValueError) as error:
+        # A shell finds nothing under an empty name, or one with a NUL in it, either.
+        missing = isinstance(error, FileNotFoundError | ValueError)
+        sys.stderr.write(f"rheostat: {command[0]}: {getattr(error, 'strerror', None) or 'command not found'}\n")
+        sys.exit(_NOT_FOUND if missing else _NOT_EXECUTABLE)
 
 
 def _prepare(env: MutableMapping[str, str], config: Config, log: LogChoice, tags: Mapping[str, str]) -> None:

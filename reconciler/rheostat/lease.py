@@ -1,5 +1,6 @@
 """What is known of the flags, and for how long it may be relied on."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
@@ -26,8 +27,8 @@ class Knowledge(NamedTuple):
 IGNORANCE: Final = Knowledge(reason="the source has not answered yet")
 
 
-def learn(reading: Reading, wanted: Collection[str], now: float) -> Knowledge:
-    """What a reading that the source gave amounts to.
+def learn(reading: Reading, wanted: Collection[str], now: float, before: Knowledge = IGNORANCE) -> Knowledge:
+    """What a reading that the source gave amounts to, after what was known before.
 
     Copies what is wanted out of it: its mappings are the source's own, may change or raise later, and may hold
     every flag of a company.
@@ -36,12 +37,13 @@ def learn(reading: Reading, wanted: Collection[str], now: float) -> Knowledge:
         values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
         reasons={flag: str(reading.reasons[flag]) for flag in wanted if flag in reading.reasons},
         errors={flag: str(reading.errors[flag]) for flag in wanted if flag in reading.errors},
-        stale_since=reading.stale_since,
     )
-    if kept.stale_since is None:
+    if reading.stale_since is None:
         return Knowledge(kept)
-    # A date in the future would prolong the lease.
-    return Knowledge(kept, min(float(kept.stale_since), now), "the source says that its values are stale")
+    moments = (float(reading.stale_since), now, before.stale_since)
+    # Neither a date in the future nor a new one with each reading may prolong the lease.
+    since = min(each for each in moments if each is not None and math.isfinite(each))
+    return Knowledge(kept, since, "the source says that its values are stale")
 
 
 def lose(known: Knowledge, reason: str, retry_at: float | None, now: float) -> Knowledge:

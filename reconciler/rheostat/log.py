@@ -19,7 +19,7 @@ Format = Literal["text", "json"]
 REPEAT_AFTER: Final = 60.0
 """Seconds before the same complaint about the same thing is logged again."""
 
-_SHORTEST_SECRET: Final = 4
+_SHORTEST_SECRET: Final = 5
 _REMEMBERED: Final = 256
 _DISTINCT: Final = 8
 
@@ -139,7 +139,8 @@ class Journal:
             self.say(logging.INFO, event, message)
 
     def mask(self, text: str) -> str:
-        for secret in self.secrets:
+        # The longest first: one may begin like another.
+        for secret in sorted(self.secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, MASK)
         return text

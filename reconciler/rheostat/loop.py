@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from .backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
 from .calls import Calls, Returned
-from .desired import NO_SETTINGS, OFF, Desired
+from .desired import NO_SETTINGS, OFF, Desired, same_settings
 from .flagsource import FlagSource
 from .identity import Identity
 from .lease import IGNORANCE, UNDECIDED, Intent, decide, explain
@@ -103,6 +103,10 @@ class Loop:
         self._closing = True
 
     @property
+    def state(self) -> State:
+        return self._machine.state
+
+    @property
     def finished(self) -> bool:
         """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
         idle = self._in_flight is None and not self._outcomes
@@ -144,11 +148,12 @@ class Loop:
         before, self._intent = self._intent, intent
         if intent.resolution.adjustments != before.resolution.adjustments:
             self._journal.adjusted(intent.resolution.adjustments)
-        if intent.resolution.desired == before.resolution.desired:
+        desired, was = intent.resolution.desired, before.resolution.desired
+        if desired.on == was.on and same_settings(desired.settings, was.settings):
             return
         self._cause = explain(self._rules, before, intent)
         self._gate.wanted(now)
-        if not intent.resolution.desired.on:
+        if not desired.on:
             self._stop_retry_at = -math.inf
 
     # Converging
@@ -168,7 +173,7 @@ class Loop:
                 self._stop(self._stop_trigger, self._closing_cause(), now)
         elif not self._desired.on:
             self._stop(Trigger.STOPPED, self._closing_cause(), now)
-        elif self._desired.settings != self._applied:
+        elif not same_settings(self._desired.settings, self._applied):
             if self._gate.opens_at() <= now:
                 self._stop(Trigger.RETUNE, self._cause, now)
         elif now >= self._probe_at:
@@ -330,6 +335,8 @@ class Loop:
             duration_ms=None if took is None else round(took * 1000, 3),
         )
         self._last_transition = made
+        # Whoever asks for the status because of what is said next has to see it there.
+        self.snapshot = self._snapshot()
         self._journal.transition(made)
         for observer in self._observers:
             self._tell(observer, made)
@@ -367,7 +374,7 @@ class Loop:
     @property
     def _waits_for_gate(self) -> bool:
         desired = self._desired
-        return desired.on and not self._gate.refuses(desired) and desired.settings != self._applied
+        return desired.on and not self._gate.refuses(desired) and not same_settings(desired.settings, self._applied)
 
     def _snapshot(self) -> Snapshot:
         call = self._in_flight

@@ -1,15 +1,19 @@
 """What Rheostat would do now: one look at the live source, without touching the profiler."""
 
+import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from .config import Config
-from .flagsource import FlagSource, Reading, SourceUnavailable
-from .lease import IGNORANCE, decide, learn
-from .rules import Resolution, Rules, Setting
+from .config import Config, Wiring
+from .flagsource import FlagSource, Reading
+from .lease import Intent, Knowledge, decide
+from .log import Fields, Journal, describe
+from .rules import Resolution, Rules, Setting, resolve
 from .values import printable
 from .wake import Wake
+from .watch import Seen, Watch
 
 PATIENCE: Final = 5.0
 """Seconds that a source has to answer."""
@@ -27,44 +31,54 @@ class Plan(NamedTuple):
 def plan(config: Config) -> Plan:
     """Read the source once and say, per setting, what was asked, what is given and why. Raises `ConfigError`."""
     wiring = config.wire()
-    source = wiring.source.build(config.identity())
-    try:
-        reading = _read(source, wiring.rules)
-    except SourceUnavailable as error:
-        return Plan([f"the flag source does not answer: {error.reason}", "", "It would stay off."], True)
-    finally:
-        source.close()
-    known = learn(reading, wiring.rules.wanted, time.monotonic())
-    intent = decide(
-        wiring.rules, known, killed=False, lease=config.policy.hold_last_good, now=time.monotonic(), held={}
-    )
-    resolution = intent.resolution
-    table = [_HEAD, *_rows(wiring.rules, reading, resolution)]
+    seen = _look(config, wiring)
+    if seen.known.reading is None:
+        return Plan([f"the flag source does not answer: {seen.known.reason}", "", "It would stay off."], True)
+    now, lease = time.monotonic(), config.policy.hold_last_good
+    intent = decide(wiring.rules, seen.known, killed=seen.killed, lease=lease, now=now, held={})
+    table = [_HEAD, *_rows(wiring.rules, seen.known.reading)]
     widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return Plan([*lines, "", _verdict(config, resolution)], bool(resolution.adjustments))
+    return Plan([*lines, "", _verdict(config, intent)], bool(intent.resolution.adjustments) or seen.killed)
 
 
-def _read(source: FlagSource, rules: Rules) -> Reading:
+def _look(config: Config, wiring: Wiring) -> Seen:
+    """What the source says, once it does or its time is up. Its constructor, too, is a stranger's code."""
     bell = Wake()
+    source: FlagSource | None = None
+    try:
+        source = wiring.source.build(config.identity())
+        watch = Watch(source, wiring.rules.wanted, config.policy.kill_switch, Journal(_Nowhere(), time.monotonic))
+        source.open(bell.ring)
+        return _wait(watch, bell)
+    except BaseException as error:
+        return Seen(Knowledge(reason=describe(error)), killed=False)
+    finally:
+        with suppress(BaseException):
+            if source is not None:
+                source.close()
+
+
+def _wait(watch: Watch, bell: Wake) -> Seen:
     until = time.monotonic() + PATIENCE
-    last = SourceUnavailable(IGNORANCE.reason)
-    source.open(bell.ring)
-    while time.monotonic() < until:
-        try:
-            reading: object = source.read(rules.wanted)
-            if isinstance(reading, Reading):
-                return reading
-            last = SourceUnavailable(f"read() gave {type(reading).__name__} instead of a Reading")
-        except SourceUnavailable as error:
-            last = error
-            if source.poll_interval is not None and source.poll_interval >= PATIENCE / 10:
-                raise
-        bell.wait(min(source.poll_interval or PATIENCE, until - time.monotonic()))
-    raise last
+    while True:
+        now = time.monotonic()
+        seen = watch.look(now)
+        pause = watch.interval()
+        polls_seldom = seen.known.stale_since is not None and pause != math.inf and pause >= PATIENCE / 10
+        if seen.known.reading is not None or polls_seldom or now >= until:
+            return seen
+        bell.wait(min(pause, until - now))
 
 
-def _rows(rules: Rules, reading: Reading, resolution: Resolution) -> Iterator[tuple[str, ...]]:
+class _Nowhere:
+    def write(self, level: int, event: str, message: str, fields: Fields) -> None:
+        """What goes wrong is part of the plan instead."""
+
+
+def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:
+    # What the flags alone come to, though something stronger may turn it off.
+    resolution = resolve(rules, reading, {})
     adjustments = {each.setting: each for each in resolution.adjustments}
     for setting in rules.all:
         adjusted = adjustments.get(setting.name)
@@ -93,10 +107,12 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _verdict(config: Config, resolution: Resolution) -> str:
+def _verdict(config: Config, intent: Intent) -> str:
     if config.disabled:
         return "It would do nothing: disabled is true."
-    if not resolution.desired.on:
-        return "It would stay off."
-    settings = " ".join(f"{name}={_text(value)}" for name, value in resolution.desired.settings.items())
-    return f"It would run {config.sections.backend.kind if config.sections.backend else ''}: {settings}".rstrip(": ")
+    desired = intent.resolution.desired
+    if not desired.on:
+        return f"It would stay off: {intent.forced_by}." if intent.forced_by is not None else "It would stay off."
+    settings = " ".join(f"{name}={_text(value)}" for name, value in desired.settings.items())
+    kind = config.sections.backend.kind if config.sections.backend is not None else ""
+    return f"It would run {kind}: {settings or 'its defaults'}"

@@ -4,7 +4,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .desired import Desired
+from .desired import Desired, same_settings
 from .duration import Duration
 from .filepath import FilePath
 from .options import InvalidOptions
@@ -97,7 +97,7 @@ class StartGate:
         self._refused = settings
 
     def refuses(self, desired: Desired) -> bool:
-        return self._refused is not None and self._refused == desired.settings
+        return self._refused is not None and same_settings(self._refused, desired.settings)
 
     def opens_at(self) -> float:
         """Monotonic seconds from which a start may be tried: cooldown, backoff and splay are over."""

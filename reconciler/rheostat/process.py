@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from .config import load_config
+from .config import load_config, locate
+from .importing import IMPORTS
 from .log import Journal, LoggerSink, Sink
 from .problem import ConfigError
 from .reconciler import Reconciler, report_invalid
@@ -70,18 +71,19 @@ def govern(
 ) -> Reconciler:
     """What `start` does, with a choice where records go."""
     tags = _text_only(tags or {})
-    asked = (os.path.abspath(path), tags)
+    asked = (locate(path), tags)
     with _PROCESS.lock:
         current = _PROCESS.current
         if current is not None and not current.is_over:
             if _PROCESS.asked == asked:
                 return current
             raise AlreadyRunning(_PROCESS.asked[0], asked[0])
-        made = _make(path, tags, observers, strict, sink)
-        _PROCESS.current, _PROCESS.asked = made, asked
         if not _PROCESS.watches_forks:
             _PROCESS.watches_forks = True
+            IMPORTS.watch_forks()
             os.register_at_fork(after_in_child=_PROCESS.after_fork_in_child)
+        made = _make(path, tags, observers, strict, sink)
+        _PROCESS.current, _PROCESS.asked = made, asked
         return made
 
 

@@ -95,7 +95,7 @@ class Reconciler:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
         if self.is_over or self._config is None:
             return
-        state = State.STOPPED if self._loop is None else self._loop.snapshot.state
+        state = State.STOPPED if self._loop is None else self._loop.state
         self._left_behind.append((self._loop, self._wake, self._ended, self._thread))
         self._begin_anew()
         self.begin(self._config, forked_from=state)
@@ -110,7 +110,8 @@ class Reconciler:
                 self._repeat(self._loop)
         finally:
             _let_go(source, self._journal)
-            self._journal.say(logging.INFO, "closed", "Rheostat has let go of the profiler")
+            if self._loop is not None:
+                self._journal.say(logging.INFO, "closed", "Rheostat has let go of the profiler")
             self._ended.set()
             atexit.unregister(self._at_exit)
 

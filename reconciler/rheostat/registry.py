@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from .importing import IMPORTS
 from .problem import did_you_mean
 
 
@@ -45,7 +46,7 @@ class Family(NamedTuple):
     def _entry_point(self, kind: str) -> str:
         from importlib.metadata import entry_points
 
-        found = {each.name: each.value for each in entry_points(group=self.group)}
+        found = {each.name: f"{each.module}:{each.attr}" for each in entry_points(group=self.group)}
         if kind not in found:
             raise UnknownKind(self, kind, {*self.builtins, *found})
         return found[kind]
@@ -53,15 +54,18 @@ class Family(NamedTuple):
     def _load(self, kind: str, target: str) -> type[Any]:
         module, _, name = target.partition(":")
         try:
-            loaded: Any = importlib.import_module(module)
+            with IMPORTS.undisturbed():
+                loaded: Any = importlib.import_module(module)
             for part in name.split("."):
                 loaded = getattr(loaded, part)
         # The module is a stranger's code: it may raise anything, SystemExit included, and must not end the host.
         except BaseException as error:
             raise BrokenPlugin(self, kind, f"{type(error).__name__}: {error}") from error
+        if not isinstance(loaded, type):
+            raise BrokenPlugin(self, kind, "it is not a class")
         lacks = [each for each in self.needs if not hasattr(loaded, each)]
-        if not isinstance(loaded, type) or lacks:
-            raise BrokenPlugin(self, kind, f"it has no {', '.join(lacks)}" if lacks else "it is not a class")
+        if lacks:
+            raise BrokenPlugin(self, kind, f"it has no {', '.join(lacks)}")
         return loaded
 
 

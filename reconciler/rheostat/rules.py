@@ -140,11 +140,16 @@ def _clamped(setting: Setting, held: Mapping[str, Value], raw: object, asked: Va
     for limits in setting.limits:
         value, moved_by = limits.nearest(value)
         rule = moved_by or rule
-    if setting.kind is float:
+    if rule is not None:
+        refusal = next(filter(None, (limits.refuses(value) for limits in setting.limits)), None)
+        if refusal is not None:
+            return _otherwise(setting, held, raw, refusal)
+    if setting.kind is not str and not isinstance(value, str):
         try:
-            value = float(value)
+            as_float = float(value)
         except OverflowError:
-            return _otherwise(setting, held, raw, "too large for a number")
+            return _otherwise(setting, held, raw, "too large a number")
+        value = as_float if setting.kind is float else value
     adjustment = None if rule is None else Adjustment(setting.name, printable(raw), value, rule)
     return Outcome(value, adjustment, good=True)
 

@@ -51,8 +51,12 @@ class Url(Secret):
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    """What is before the user part, the user part, and what is after its ``@``."""
-    before, separator, rest = url.rpartition("://")
-    authority, slash, path = rest.partition("/")
-    credentials, _, host = authority.rpartition("@")
-    return before + separator, credentials, host + slash + path
+    """What is before the user part, the user part, and what is after its ``@``.
+
+    Up to the last ``@`` of all: a password may hold a slash that should have been encoded.
+    """
+    before, separator, rest = url.partition("://")
+    if not separator:
+        before, rest = "", url
+    credentials, _, after = rest.rpartition("@")
+    return before + separator, credentials, after

@@ -1,6 +1,7 @@
 """From the ``enabled`` and ``settings`` sections to rules, held against what the backend lets be tuned."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from . import document
@@ -41,7 +42,7 @@ def compile_rules(
     if switch is None or None in tuned:
         return None
     rules = Rules(enabled=switch, settings=tuple(each for each in tuned if each is not None))
-    return rules if compiler.flags_agree(rules, settings or enabled) else None
+    return rules if parameters is None or compiler.flags_agree(rules, settings) else None
 
 
 class _Compiler:
@@ -78,19 +79,18 @@ class _Compiler:
 
     def setting(self, name: str, path: str, node: Node, parameter: Parameter | None) -> Setting | None:
         """One setting; a bare scalar is short for a constant."""
-        if isinstance(node, document.Mapping):
-            section = self.decoder.section(_Setting, node, path)
-        else:
-            section = _Setting(default=node)
+        is_constant = not isinstance(node, document.Mapping)
+        section = _Setting(default=node) if is_constant else self.decoder.section(_Setting, node, path)
+        where = path if is_constant else f"{path}.default"
         if section is INVALID:
             return None
         if section.flag is not None and not section.flag.strip():
             self.decoder.fail(node, f"{path}.flag", "the name of a flag", "an empty name")
             return None
-        kind = parameter.type if parameter is not None else _kind_of(section.default)
+        kind = parameter.type if parameter is not None else _kind_of(section)
         before = len(self.decoder.problems)
-        limits = self._limits(section.clamp, kind, path, parameter)
-        default = self._value(kind, section.default, f"{path}.default") if section.default is not None else None
+        limits = self._limits(section.clamp, kind, path, parameter, node)
+        default = self._value(kind, section.default, where) if section.default is not None else None
         if len(self.decoder.problems) > before:
             return None
         setting = Setting(
@@ -101,17 +101,19 @@ class _Compiler:
             limits=limits,
             otherwise=section.clamp.otherwise,
         )
-        return setting if self._default_fits(setting, section.default or node, path) else None
+        return setting if self._default_fits(setting, section.default or node, where) else None
 
     def _fallback(self, default: Value | None, parameter: Parameter | None) -> Value | None:
         return parameter.default if default is None and parameter is not None else default
 
-    def _limits(self, clamp: _Clamp, kind: type | None, path: str, parameter: Parameter | None) -> tuple[Limits, ...]:
+    def _limits(
+        self, clamp: _Clamp, kind: type | None, path: str, parameter: Parameter | None, node: Node
+    ) -> tuple[Limits, ...]:
         ours = Limits(
             owner="clamp",
             min=self._bound(kind, clamp.min, f"{path}.clamp.min"),
             max=self._bound(kind, clamp.max, f"{path}.clamp.max"),
-            choices=self._choices(kind, clamp.choices, f"{path}.clamp.choices"),
+            choices=self._choices(kind, clamp.choices, f"{path}.clamp.choices", node),
         )
         if ours.min is not None and ours.max is not None and ours.min > ours.max:
             assert clamp.min is not None
@@ -143,9 +145,13 @@ class _Compiler:
         value = self._value(kind or float, node, path)
         return value if isinstance(value, int | float) else None
 
-    def _choices(self, kind: type | None, nodes: tuple[Node, ...] | None, path: str) -> tuple[Value, ...] | None:
+    def _choices(
+        self, kind: type | None, nodes: tuple[Node, ...] | None, path: str, around: Node
+    ) -> tuple[Value, ...] | None:
         if nodes is None:
             return None
+        if not nodes:
+            self.decoder.fail(around, path, "at least one choice", "none")
         values = [self._value(kind, node, f"{path}[{i}]") for i, node in enumerate(nodes)]
         return tuple(each for each in values if each is not None)
 
@@ -164,25 +170,29 @@ class _Compiler:
         for limits in setting.limits:
             broken = limits.refuses(default) or limits.nearest(default)[1]
             if broken is not None:
-                self.decoder.fail(node, f"{path}.default", f"a default within {broken}", repr(default))
+                self.decoder.fail(node, path, f"a default within {broken}", repr(default))
                 return False
         return True
 
-    def flags_agree(self, rules: Rules, node: Node) -> bool:
+    def flags_agree(self, rules: Rules, node: Node | None) -> bool:
         """One flag cannot be read as two types."""
-        kinds: dict[str, Setting] = {}
+        first: dict[str, Setting] = {}
+        before = len(self.decoder.problems)
         for setting in rules.all:
-            if setting.flag is None:
-                continue
-            first = kinds.setdefault(setting.flag, setting)
-            if first.kind is not setting.kind:
-                found = f"flag {setting.flag!r} for {setting.name}, already used for {first.name}"
-                self.decoder.fail(node, "settings", "one flag for each type", found)
-                return False
-        return True
+            other = first.setdefault(setting.flag, setting) if setting.flag is not None else setting
+            if other.kind is not setting.kind and isinstance(node, document.Mapping):
+                found = f"flag {setting.flag!r} for {setting.name}, already used for {other.name}"
+                expected = f"another flag, because {other.name} reads it as {in_words(other.kind)}"
+                self.decoder.fail(node.entries[setting.name].node, f"settings.{setting.name}.flag", expected, found)
+        return len(self.decoder.problems) == before
 
 
-def _kind_of(node: Node | None) -> type | None:
-    """The type of a setting whose backend takes anything: that of its default."""
+def _kind_of(section: _Setting) -> type | None:
+    """The type of a setting whose backend takes anything: that of its default, a number where it has bounds."""
+    node = section.default
     value = node.value() if isinstance(node, Scalar) else None
+    if isinstance(value, str) and (section.clamp.min is not None or section.clamp.max is not None):
+        for kind in (int, float):
+            with suppress(Unreadable):
+                return type(read_as(kind, value))
     return None if value is None else type(value)

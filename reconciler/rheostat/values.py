@@ -19,7 +19,7 @@ _WORDS: Final[dict[type | None, str]] = {
     str: "a text",
     None: "a plain value",
 }
-_CONTAINERS: Final[dict[type, str]] = {list: "a list", tuple: "a list", dict: "a mapping"}
+_CONTAINERS: Final = ((list, "a list"), (tuple, "a list"), (dict, "a mapping"))
 
 
 def in_words(kind: type | None) -> str:
@@ -105,7 +105,10 @@ def printable(raw: object) -> bool | int | float | str | None:
         return raw if math.isfinite(raw) else str(raw)
     if type(raw) is str:
         return shorten(raw)
-    return _CONTAINERS.get(type(raw), f"an object of type {type(raw).__name__}")
+    for container, words in _CONTAINERS:
+        if type(raw) is container:
+            return words
+    return f"an object of type {shorten(type(raw).__name__)}"
 
 
 def shorten(text: str, longest: int = 80) -> str:

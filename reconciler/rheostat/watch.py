@@ -72,7 +72,7 @@ class Watch:
                 return self._seen.known
             if not isinstance(reading, Reading):
                 raise TypeError(f"read() gave {type(reading).__name__} instead of a Reading")
-            known = learn(reading, self._wanted, now)
+            known = learn(reading, self._wanted, now, self._seen.known)
         except SourceUnavailable as error:
             return self._lost(str(error.reason), error.retry_at, now)
         except BaseException as error:

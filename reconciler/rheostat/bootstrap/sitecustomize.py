@@ -20,31 +20,73 @@ def _run_the_one_we_hide(here):
         spec.loader.exec_module(module)
 
 
-def _attach_later():
-    # Imported here, in the main thread: first imported elsewhere, it would take that thread for the main one.
-    import threading
+class _Bootstrap(object):
+    """Imports Rheostat in a thread, once the process has lived long enough to be worth it."""
 
-    threading.Thread(target=_attach, name="rheostat", daemon=True).start()
+    def __init__(self):
+        # Imported here, in the main thread: first imported elsewhere, threading would take that for the main one.
+        import threading
 
+        self._threading = threading
+        self._importing = threading.Lock()
+        self._held_for_fork = False
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
+        )
 
-def _attach():
-    import time
+    def attach_later(self):
+        self._threading.Thread(target=self._attach, name="rheostat", daemon=True).start()
 
-    try:
+    def _attach(self):
+        import time
+
         time.sleep(float(os.environ.get("RHEOSTAT_START_AFTER", "2")))
-        from rheostat.launch import attach
-    except ImportError as error:
-        _complain("Rheostat cannot be imported by {}: {}".format(sys.executable, error))
-        return
-    attach()
+        try:
+            with self._importing:
+                from rheostat.launch import attach
+        # Whatever the interpreter at hand makes of it, the service goes on.
+        except BaseException as error:
+            _complain("Rheostat cannot be imported by {}: {}".format(sys.executable, error))
+            return
+        attach()
+
+    def _before_fork(self):
+        """A child forked in the middle of an import would wait for the import's lock for ever."""
+        self._held_for_fork = self._importing.acquire(timeout=1)
+
+    def _after_fork(self):
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._importing.release()
+
+    def _after_fork_in_child(self):
+        self._importing = self._threading.Lock()
+        # From there on Rheostat follows forks itself.
+        if "rheostat.process" not in sys.modules:
+            self.attach_later()
 
 
 def _complain(text):
     # Nothing may be left of sys.stderr while the interpreter shuts down.
-    if sys.stderr is not None:
-        sys.stderr.write("ERROR rheostat[{}]: {}; this process runs unprofiled\n".format(os.getpid(), text))
+    if sys.stderr is None:
+        return
+    message = "{}; this process runs unprofiled".format(text)
+    if os.environ.get("RHEOSTAT_LOG") == "json":
+        import json
+        import time
+
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = {"time": now, "level": "ERROR", "event": "start_failed", "pid": os.getpid(), "message": message}
+        sys.stderr.write(json.dumps(line) + "\n")
+    else:
+        sys.stderr.write("ERROR rheostat[{}]: {}\n".format(os.getpid(), message))
 
 
-if sys.version_info >= (3, 11) and "RHEOSTAT_CONFIG" in os.environ:
-    _attach_later()
+def _is_worth_it():
+    """The helper that multiprocessing starts for its own book-keeping is no part of the service."""
+    return not any("multiprocessing.resource_tracker" in each for each in sys.orig_argv)
+
+
+if sys.version_info >= (3, 11) and "RHEOSTAT_CONFIG" in os.environ and _is_worth_it():
+    _Bootstrap().attach_later()
 _run_the_one_we_hide(os.path.dirname(os.path.abspath(__file__)))
