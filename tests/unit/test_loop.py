@@ -193,8 +193,13 @@ def test_a_permanent_error_waits_for_the_flags_to_change() -> None:
     assert it.wait(10_000.0) == pytest.approx(30.0)
     assert [] == it.calls.pending
     assert "no such package" in it.status.error
-    it.source.values = {"on": True, "rate": 60}
+    it.source.values = {"on": False}
     it.step()
+    it.source.values = {"on": True}
+    it.step()
+    it.finish(PermanentError("no such package"))
+    it.source.values = {"on": True, "rate": 60}
+    it.wait(60.0)
     assert "start" == it.status.operation.name
 
 

@@ -1,0 +1,544 @@
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import rheostat
+from children import MODULE, RHEOSTAT, ended
+from rheostat.cli import main
+
+FINE, FINDING, INVALID = 0, 1, 2
+
+CONFIG = """\
+version: 1
+application: shop
+source: {kind: yaml, path: flags.yaml}
+backend: {kind: noop}
+enabled: {flag: profiling_enabled, default: false}
+settings:
+  sample_rate: {flag: profiling_sample_rate, default: 20, clamp: {min: 1, max: 250}}
+  mode: {flag: profiling_mode, default: gil, clamp: {choices: [gil, cpu, wall], otherwise: default}}
+  upload_interval: 10
+"""
+
+STRANGERS = """\
+from pathlib import Path
+
+from rheostat import Reading
+
+
+class Source:
+    Options = dict
+    poll_interval = None
+
+    def __init__(self, options, identity):
+        self.log = Path(__file__).with_name("log")
+
+    def note(self, word):
+        with self.log.open("a") as file:
+            file.write(word + "\\n")
+
+    def open(self, changed):
+        self.note("open")
+
+    def read(self, wanted):
+        self.note("read")
+        return Reading({"profiling_enabled": True})
+
+    def close(self):
+        self.note("close")
+
+
+class Unbuildable(Source):
+    def __init__(self, options, identity):
+        raise RuntimeError("no route to the flags")
+
+
+class Unreadable(Source):
+    def read(self, wanted):
+        raise KeyError("odd")
+
+
+class Unopenable(Source):
+    def open(self, changed):
+        raise OSError("no socket left")
+
+
+class Sampler:
+    Options = dict
+    parameters = None
+
+    def __init__(self, options, identity):
+        self.log = Path(__file__).with_name("log")
+
+    def start(self, settings):
+        self.log.write_text("start")
+
+    def stop(self):
+        self.log.write_text("stop")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a good configuration and flags that switch profiling on."""
+    (tmp_path / "rheostat.yaml").write_text(CONFIG)
+    (tmp_path / "flags.yaml").write_text("profiling_enabled: true\nprofiling_sample_rate: 97\n")
+    return tmp_path
+
+
+def reconfigure(folder: Path, old: str, new: str) -> None:
+    config = folder / "rheostat.yaml"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+def source_is(folder: Path, kind: str) -> None:
+    (folder / "strangers.py").write_text(STRANGERS)
+    reconfigure(folder, "kind: yaml, path: flags.yaml", f"kind: 'strangers:{kind}'")
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The table of a plan: the cells of each row, by the setting."""
+    head, *body = text.partition("\n\n")[0].splitlines()
+    starts = [head.index(word) for word in ("setting", "flag", "asked", "given", "rule", "reason")]
+    cells = [[line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)] for line in body]
+    return {row[0]: row[1:] for row in cells}
+
+
+# The command
+
+
+@pytest.mark.parametrize("command", [RHEOSTAT, MODULE], ids=["script", "module"])
+def test_version(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """--version names program and version, as a script and as a module."""
+    ran = ended([*command, "--version"], tmp_path)
+
+    assert (FINE, f"rheostat {rheostat.__version__}\n", "") == (ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["chekc", "rheostat.yaml"], ["check"], ["plan"], ["check", "--log", "json", "rheostat.yaml"], ["run"]],
+    ids=" ".join,
+)
+def test_wrong_usage(folder: Path, arguments: list[str]) -> None:
+    """Wrong usage exits with 2, with a usage line on stderr and nothing on stdout."""
+    ran = ended([*RHEOSTAT, *arguments], folder)
+
+    assert (INVALID, "") == (ran.returncode, ran.stdout)
+    assert ran.stderr.startswith("usage: rheostat")
+    assert "rheostat run" in ran.stderr or "error: " in ran.stderr
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    """--help lists the commands."""
+    ran = ended([*RHEOSTAT, "--help"], tmp_path)
+
+    assert FINE == ran.returncode
+    assert {"run", "check", "plan", "diagram", "demo"} <= set(re.findall(r"^    (\w+) ", ran.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["diagram"], ["check", "rheostat.yaml"], ["plan", "rheostat.yaml"]], ids=" ".join
+)
+def test_reader_that_goes_away(folder: Path, arguments: list[str]) -> None:
+    """When nobody reads stdout any more, as behind ``| head``, it ends quietly."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ran = ended([*RHEOSTAT, *arguments], folder, stdout=writer)
+    finally:
+        os.close(writer)
+
+    assert (FINE, "") == (ran.returncode, ran.stderr)
+
+
+# check
+
+
+def test_check_of_a_good_configuration(folder: Path) -> None:
+    """A good configuration is called fine, by its full path, and exits with 0."""
+    ran = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder)
+
+    assert (FINE, f"{folder / 'rheostat.yaml'}: fine\n", "") == (ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_check_tells_all_problems_at_once(folder: Path) -> None:
+    """Each problem is one line on stderr: file, line, column, path, what was found and expected, the nearest name."""
+    (folder / "rheostat.yaml").write_text(
+        """\
+version: 2
+application: shop
+aplication: shop
+source: {kind: yml, path: flags.yaml}
+backend: {kind: pyroscope, server_address: localhost, tenant: me}
+enabled: {flag: profiling_enabled, default: maybe}
+settings:
+  sample_rate: {flag: rate, clamp: {min: 9, max: 3}}
+  sample_rat: 3
+policy: {cooldown: soon}
+"""
+    )
+    ran = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder)
+    found = [line.removeprefix(f"{folder / 'rheostat.yaml'}:") for line in ran.stderr.splitlines()]
+
+    assert (INVALID, "") == (ran.returncode, ran.stdout)
+    assert [
+        ("1:10", "version", ""),
+        ("3:1", "aplication", " (did you mean 'application'?)"),
+        ("4:16", "source.kind", " (did you mean 'yaml'?)"),
+        ("5:44", "backend.server_address", ""),
+        ("5:55", "backend.tenant", " (did you mean 'tenant_id'?)"),
+        ("6:45", "enabled.default", ""),
+        ("8:42", "settings.sample_rate.clamp.min", ""),
+        ("9:3", "settings.sample_rat", " (did you mean 'sample_rate'?)"),
+        ("10:20", "policy.cooldown", ""),
+    ] == [(*line.split(": ")[:2], (re.findall(r" \(did you mean .*\)$", line) or [""])[0]) for line in found]
+    assert all(re.fullmatch(r"[^ ]+: [^ ]+: found .+, expected .+", line) for line in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("version: 1\napplication: [", ":"),
+        ("", ""),
+        ("version: 1\nversion: 1\n", ":2:1"),
+        ("application: &a x\ninstance: *a\n", ":2:11"),
+    ],
+    ids=["syntax", "empty", "duplicate", "alias"],
+)
+def test_check_of_a_broken_file(folder: Path, content: str, place: str) -> None:
+    """A file that is no usable YAML is one line that names the place, and exits with 2."""
+    (folder / "rheostat.yaml").write_text(content)
+    ran = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder)
+
+    (line,) = ran.stderr.splitlines()
+    assert (INVALID, "") == (ran.returncode, ran.stdout)
+    assert line.startswith(f"{folder / 'rheostat.yaml'}{place}")
+    assert re.search(r": found .+, expected .+", line)
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_missing_configuration(tmp_path: Path, command: str) -> None:
+    """A configuration that is not there is one line that names it, and exits with 2."""
+    ran = ended([*RHEOSTAT, command, "rheostat.yaml"], tmp_path)
+
+    expected = f"{tmp_path / 'rheostat.yaml'}: found No such file or directory, expected a readable file\n"
+    assert (INVALID, "", expected) == (ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["run", "--strict", "--config"]], ids=" ".join)
+def test_working_directory_that_is_gone(tmp_path: Path, command: list[str]) -> None:
+    """In a folder that was deleted a relative path is an error in one line, not a traceback."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    after = ["--", "true"] if "run" in command else []
+    script = 'cd gone && rmdir "$PWD" && exec "$@"'
+    ran = ended(["sh", "-c", script, "sh", *RHEOSTAT, *command, "rheostat.yaml", *after], tmp_path)
+
+    assert INVALID == ran.returncode
+    assert "Traceback" not in ran.stderr
+    assert "rheostat.yaml: found No such file or directory" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_pipe_as_a_configuration(tmp_path: Path, command: str) -> None:
+    """A pipe nobody writes into is refused instead of waited for."""
+    os.mkfifo(tmp_path / "rheostat.yaml")
+    ran = ended([*RHEOSTAT, command, "rheostat.yaml"], tmp_path)
+
+    assert INVALID == ran.returncode
+    assert "expected a regular file" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ("server_address: 'ftp://me:hunter2@host'", "server_address"),
+        ("server_address: 'me:hunter2@host'", "server_address"),
+        ("auth_token: [hunter2]", "auth_token"),
+        ("auth_token: hunter2, basic_auth_username: me", "auth_token"),
+        ("http_headers: {'A B': hunter2}", "http_headers"),
+        ("http_headers: hunter2", "http_headers"),
+        ("basic_auth_password: hunter2", "basic_auth_password"),
+    ],
+)
+def test_check_masks_secrets(folder: Path, options: str, wrong: str) -> None:
+    """Neither a password in a URL nor a key is shown, however wrong its option is."""
+    reconfigure(folder, "{kind: noop}", f"{{kind: pyroscope, {options}}}")
+    ran = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder)
+
+    assert INVALID == ran.returncode
+    assert f" backend.{wrong}: found " in ran.stderr
+    assert "hunter2" not in ran.stdout + ran.stderr
+
+
+def test_check_names_the_missing_package(folder: Path) -> None:
+    """Where the agent is not installed, the finding is the exact command that installs it."""
+    reconfigure(folder, "noop", "pyroscope")
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import sys; sys.modules['pyroscope'] = None\n")
+    ran = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder, {"PYTHONPATH": str(site)})
+
+    expected = "backend.kind: the package 'pyroscope' is not installed: pip install 'rheostat[pyroscope]'"
+    assert (FINDING, f"{folder / 'rheostat.yaml'}: {expected}\n", "") == (ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_check_looks_for_the_package_without_importing_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the agent is installed is found out without importing it."""
+    reconfigure(folder, "noop", "pyroscope")
+    asked: list[str] = []
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> object:
+        asked.append(name)
+        return None if name == "pyroscope" else real(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setitem(sys.modules, "pyroscope", None)
+
+    assert FINDING == main(["check", str(folder / "rheostat.yaml")])
+    assert "pip install 'rheostat[pyroscope]'" in capsys.readouterr().out
+    assert "pyroscope" in asked
+
+
+@pytest.mark.parametrize("command", [RHEOSTAT, MODULE], ids=["script", "module"])
+def test_check_finds_a_class_beside_the_application(folder: Path, command: tuple[str, ...]) -> None:
+    """A class of the application's own is found from its folder, as the application will find it."""
+    source_is(folder, "Source")
+    ran = ended([*command, "check", "rheostat.yaml"], folder)
+
+    assert (FINE, "") == (ran.returncode, ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("strangers:Nobody", "AttributeError: module 'strangers' has no attribute 'Nobody'"),
+        ("nowhere:Source", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("strangers:STRANGER", "AttributeError"),
+        ("leaver:Source", "SystemExit: 7"),
+        ("strangers:Sampler", "it has no poll_interval, open, read, close"),
+        ("yml", "found 'yml', expected one of yaml, or package.module:Class (did you mean 'yaml'?)"),
+    ],
+)
+def test_check_of_a_class_that_cannot_be_used(folder: Path, kind: str, why: str) -> None:
+    """A class that is missing or unfit is a problem with its place and the reason."""
+    source_is(folder, "Source")
+    (folder / "leaver.py").write_text("raise SystemExit(7)\n")
+    reconfigure(folder, "strangers:Source", kind)
+    ran = ended([*MODULE, "check", "rheostat.yaml"], folder)
+
+    assert (INVALID, "") == (ran.returncode, ran.stdout)
+    assert ran.stderr.startswith(f"{folder / 'rheostat.yaml'}:3:16: source.kind: found ")
+    assert why in ran.stderr
+
+
+def test_check_of_a_constructor_that_raises(folder: Path) -> None:
+    """A class whose constructor raises is a finding, without a traceback."""
+    source_is(folder, "Unbuildable")
+    ran = ended([*MODULE, "check", "rheostat.yaml"], folder)
+
+    expected = "source: it cannot be built: RuntimeError: no route to the flags"
+    assert (FINDING, f"{folder / 'rheostat.yaml'}: {expected}\n", "") == (ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_check_starts_nothing(folder: Path) -> None:
+    """Neither is the source opened nor the profiler started."""
+    source_is(folder, "Source")
+    reconfigure(folder, "kind: noop", "kind: 'strangers:Sampler'")
+    ran = ended([*MODULE, "check", "rheostat.yaml"], folder)
+
+    assert FINE == ran.returncode, ran.stderr
+    assert not (folder / "log").exists()
+
+
+# plan
+
+
+def test_plan_of_flags_that_are_taken_as_they_are(folder: Path) -> None:
+    """Where nothing is adjusted, the table has no rules, the verdict says what would run, and the exit code is 0."""
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert (FINE, "") == (ran.returncode, ran.stderr)
+    assert {
+        "enabled": ["profiling_enabled", "true", "true", "", "line 1"],
+        "sample_rate": ["profiling_sample_rate", "97", "97", "", "line 2"],
+        "mode": ["profiling_mode", "(not defined)", "gil", "", ""],
+        "upload_interval": ["(constant)", "", "10", "", ""],
+    } == rows(ran.stdout)
+    assert ran.stdout.endswith("\n\nIt would run noop: sample_rate=97 mode=gil upload_interval=10\n")
+
+
+def test_plan_of_flags_that_are_adjusted(folder: Path) -> None:
+    """Each adjusted value comes with the rule that decided and the source's reason, and the exit code is 1."""
+    (folder / "flags.yaml").write_text(
+        "profiling_enabled: true\nprofiling_sample_rate: 1000\nprofiling_mode: wal\nother: 1\n"
+    )
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert (FINDING, "") == (ran.returncode, ran.stderr)
+    refused = "choices gil, cpu, wall (clamp); otherwise the default"
+    assert {
+        "enabled": ["profiling_enabled", "true", "true", "", "line 1"],
+        "sample_rate": ["profiling_sample_rate", "1000", "250", "max 250 (clamp)", "line 2"],
+        "mode": ["profiling_mode", "wal", "gil", refused, "line 3"],
+        "upload_interval": ["(constant)", "", "10", "", ""],
+    } == rows(ran.stdout)
+    assert ran.stdout.endswith("\n\nIt would run noop: sample_rate=250 mode=gil upload_interval=10\n")
+
+
+def test_plan_of_a_flag_that_is_a_list(folder: Path) -> None:
+    """A list as a flag's value is shown as one, with its place, and spoils no other flag."""
+    (folder / "flags.yaml").write_text("profiling_enabled: true\nprofiling_sample_rate: [1, 2]\n")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert FINDING == ran.returncode
+    _, asked, given, rule, reason = rows(ran.stdout)["sample_rate"]
+    assert ("a list", "20") == (asked, given)
+    assert rule.endswith("otherwise the default")
+    assert f"{folder / 'flags.yaml'}:2:24: found a list, expected a plain value" == reason
+
+
+def test_plan_of_otherwise_off(folder: Path) -> None:
+    """A value whose rule turns profiling off is shown so, and the verdict is off."""
+    reconfigure(folder, "otherwise: default", "otherwise: off")
+    (folder / "flags.yaml").write_text("profiling_enabled: true\nprofiling_mode: wal\n")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert FINDING == ran.returncode
+    assert "off" == rows(ran.stdout)["mode"][2]
+    assert ran.stdout.endswith("\n\nIt would stay off.\n")
+
+
+def test_plan_of_flags_that_say_off(folder: Path) -> None:
+    """Flags that say off are no finding."""
+    (folder / "flags.yaml").write_text("profiling_enabled: no\n")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert FINE == ran.returncode
+    assert "false" == rows(ran.stdout)["enabled"][1]
+    assert ran.stdout.endswith("\n\nIt would stay off.\n")
+
+
+def test_plan_without_the_flags_file(folder: Path) -> None:
+    """A flags file that is not there is a finding that names it."""
+    (folder / "flags.yaml").unlink()
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert (FINDING, "") == (ran.returncode, ran.stderr)
+    assert f"{folder / 'flags.yaml'}: No such file or directory" in ran.stdout
+    assert ran.stdout.endswith("\n\nIt would stay off.\n")
+
+
+def test_plan_of_an_invalid_flags_file(folder: Path) -> None:
+    """A flags file that is no YAML is a finding with its place."""
+    (folder / "flags.yaml").write_text("profiling_enabled: true\nprofiling_mode: 'wal")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert (FINDING, "") == (ran.returncode, ran.stderr)
+    assert f"{folder / 'flags.yaml'}:2:" in ran.stdout
+
+
+def test_plan_of_an_invalid_configuration(folder: Path) -> None:
+    """An invalid configuration exits with 2, as check does."""
+    reconfigure(folder, "default: false", "default: maybe")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert (INVALID, "") == (ran.returncode, ran.stdout)
+    assert ran.stderr.startswith(f"{folder / 'rheostat.yaml'}:5:45: enabled.default: found 'maybe'")
+
+
+def test_plan_knows_disabled(folder: Path) -> None:
+    """With ``disabled: true`` nothing would happen, whatever the flags say."""
+    reconfigure(folder, "version: 1\n", "version: 1\ndisabled: true\n")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert FINE == ran.returncode
+    assert ran.stdout.endswith("\n\nIt would do nothing: disabled is true.\n")
+
+
+def test_plan_knows_the_kill_switch(folder: Path) -> None:
+    """While the kill switch is set it would stay off, whatever the flags say, and the plan says why."""
+    reconfigure(folder, "settings:\n", "policy: {kill_switch: off.now}\nsettings:\n")
+    assert "It would run noop" in ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder).stdout
+
+    (folder / "off.now").touch()
+    verdict = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder).stdout.partition("\n\n")[2]
+    assert verdict.startswith("It would stay off")
+    assert "kill switch" in verdict
+
+
+def test_plan_reads_once_and_lets_go(folder: Path) -> None:
+    """The source is opened, read once and closed, and the profiler is not touched."""
+    source_is(folder, "Source")
+    reconfigure(folder, "kind: noop", "kind: 'strangers:Sampler'")
+    ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
+
+    assert FINE == ran.returncode, ran.stderr
+    assert ["open", "read", "close"] == (folder / "log").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("Unbuildable", "RuntimeError: no route to the flags"),
+        ("Unopenable", "OSError: no socket left"),
+        ("Unreadable", "KeyError: 'odd'"),
+    ],
+)
+def test_plan_of_a_source_that_raises(folder: Path, kind: str, why: str) -> None:
+    """A source that raises is a finding in one line, without a traceback."""
+    source_is(folder, kind)
+    ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
+
+    assert FINDING == ran.returncode
+    assert why in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_plan_where_output_is_ascii(folder: Path) -> None:
+    """A value that the terminal cannot show is escaped, not a traceback."""
+    (folder / "flags.yaml").write_text("profiling_enabled: true\nprofiling_mode: größe\n", "utf-8")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder, {"PYTHONIOENCODING": "ascii"})
+
+    assert (FINDING, "") == (ran.returncode, ran.stderr)
+    assert "gr\\xf6\\xdfe" == rows(ran.stdout)["mode"][1]
+
+
+# diagram
+
+
+def test_diagram_has_exactly_the_machine_s_moves(tmp_path: Path) -> None:
+    """The Mermaid diagram starts at stopped and has one arrow for each move, and no other."""
+    ran = ended([*RHEOSTAT, "diagram"], tmp_path)
+    first, *rest = ran.stdout.splitlines()
+    moves = set()
+    for line in rest:
+        match = re.fullmatch(r"    (\S+) --> (\w+)(?:: (.+))?", line)
+        assert match is not None, line
+        moves |= {(match[1], match[2], name) for name in (match[3] or "").split(" | ")}
+
+    assert (FINE, "") == (ran.returncode, ran.stderr)
+    assert "stateDiagram-v2" == first
+    assert {
+        ("[*]", "stopped", ""),
+        ("stopped", "running", "started"),
+        ("restarting", "running", "started"),
+        ("running", "restarting", "retune"),
+        ("running", "stopped", "stopped"),
+        ("restarting", "stopped", "stopped"),
+        ("restarting", "stopped", "failed"),
+        ("running", "stopped", "died"),
+        ("stopped", "stopped", "forked"),
+        ("running", "stopped", "forked"),
+        ("restarting", "stopped", "forked"),
+    } == moves

@@ -1,0 +1,134 @@
+"""What is known of the flags, for how long, and what is stronger than they are."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import pytest
+
+from rheostat import Cause, Desired, Reading
+from rheostat.lease import IGNORANCE, Intent, Knowledge, decide, explain, learn, lose
+from rheostat.log import Journal
+from rheostat.rules import Rules, Setting
+from rheostat.watch import Watch
+
+RULES = Rules(
+    Setting("enabled", bool, default=False, flag="on"),
+    (Setting("rate", int, default=20, flag="rate"), Setting("depth", int, default=5, flag="depth")),
+)
+ON = Reading({"on": True})
+OFF = Desired(on=False)
+LEASE = 900.0
+
+
+def intend(known: Knowledge, *, killed: bool = False, now: float = 0.0) -> Intent:
+    return decide(RULES, known, killed=killed, lease=LEASE, now=now, held={"rate": 97})
+
+
+def test_only_what_is_wanted_is_kept_and_it_is_a_copy() -> None:
+    """A reading may hold a company's flags, and change after it was given."""
+    values: dict[str, object] = {"rate": 1, "secret_launch": True}
+    reading = Reading(values, reasons={"rate": "OFF", "secret_launch": "x"}, errors={"secret_launch": "x"})
+    known = learn(reading, ["rate"], 5.0)
+    values["rate"] = 2
+    assert Knowledge(Reading({"rate": 1}, {"rate": "OFF"}, {})) == known
+
+
+@pytest.mark.parametrize(
+    ("stale_since", "expected"),
+    [(None, None), (40.0, 40.0), (100.0, 100.0), (1e9, 100.0), (math.inf, 100.0), (math.nan, 100.0)],
+)
+def test_the_lease_starts_when_the_source_says(stale_since: float | None, expected: float | None) -> None:
+    """Stale values count from the moment that the source names, which is never in the future."""
+    assert expected == learn(Reading({}, stale_since=stale_since), [], 100.0).stale_since
+
+
+def test_a_source_whose_moment_is_always_in_the_future_does_not_prolong_the_lease() -> None:
+    """Wall-clock seconds in place of monotonic ones are an easy mistake; the lease still runs out."""
+
+    class Mistaken:
+        Options: ClassVar[type] = dict
+        poll_interval: float | None = 1.0
+
+        def open(self, changed: Callable[[], None]) -> None: ...
+
+        def read(self, wanted: Mapping[str, type]) -> Reading:
+            return Reading({"on": True}, stale_since=1.7e9)
+
+        def close(self) -> None: ...
+
+    class Nowhere:
+        def write(self, level: int, event: str, message: str, fields: Mapping[str, object]) -> None: ...
+
+    watch = Watch(Mistaken(), RULES.wanted, None, Journal(Nowhere(), lambda: 0.0))
+    watch.look(0.0)
+    known = watch.look(LEASE).known
+    assert OFF == intend(known, now=LEASE).resolution.desired
+
+
+def test_a_source_that_fails_again_does_not_start_the_lease_anew() -> None:
+    """The lease runs from the first failure after the last good reading, however often it fails."""
+    once = lose(Knowledge(ON), "gone", 30.0, 10.0)
+    assert Knowledge(ON, 10.0, "gone", 30.0) == once
+    assert Knowledge(ON, 10.0, "still gone", None) == lose(once, "still gone", None, 20.0)
+
+
+def test_a_good_reading_ends_the_lease() -> None:
+    """A source that answers again is fresh."""
+    assert learn(ON, ["on"], 50.0).stale_since is None
+
+
+@pytest.mark.parametrize(
+    ("known", "killed", "now", "forced_by", "on"),
+    [
+        (Knowledge(ON), False, 10_000.0, None, True),
+        (Knowledge(ON, stale_since=0.0), False, LEASE - 0.001, None, True),
+        (Knowledge(ON, stale_since=0.0), False, LEASE, "lease", False),
+        (Knowledge(ON), True, 0.0, "kill_switch", False),
+        (Knowledge(ON, stale_since=0.0), True, LEASE, "kill_switch", False),
+        (IGNORANCE, False, 0.0, "source", False),
+        (lose(IGNORANCE, "gone", None, 0.0), False, 1.0, "source", False),
+        (IGNORANCE, True, 0.0, "kill_switch", False),
+        (Knowledge(Reading({})), False, 0.0, None, False),
+    ],
+)
+def test_off_wins(known: Knowledge, killed: bool, now: float, forced_by: str | None, on: bool) -> None:
+    """The kill switch, a source that never answered and an expired lease mean off; else the flags decide."""
+    intent = intend(known, killed=killed, now=now)
+    assert forced_by == (intent.forced_by.kind if intent.forced_by else None)
+    assert on == intent.resolution.desired.on
+
+
+def test_being_forced_off_forgets_no_good_value() -> None:
+    """What was good before the kill switch may be held after it."""
+    assert 97 == intend(Knowledge(ON), killed=True).resolution.held["rate"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"on": False}, {"on": True}, Cause("flag", "on", False, True)),
+        ({"on": True, "rate": 1}, {"on": True, "rate": 2}, Cause("flag", "rate", 1, 2)),
+        ({"on": True, "rate": 1}, {"on": True}, Cause("flag", "rate", 1, None)),
+        ({"on": True, "rate": 1}, {"on": True, "rate": 2, "depth": 2}, Cause("flag", "rate", 1, 2, "depth too")),
+        ({"on": False, "rate": 1}, {"on": True, "rate": 2}, Cause("flag", "on", False, True)),
+        ({"on": True}, {"on": True}, Cause("flag", detail="as the configuration says")),
+    ],
+)
+def test_the_cause_names_the_flag_that_mattered(
+    before: dict[str, object], after: dict[str, object], expected: Cause
+) -> None:
+    """The switch comes first where it switched; else the first that changed, with the others beside it."""
+    old, new = (intend(Knowledge(Reading(values))) for values in (before, after))
+    assert expected == explain(RULES, old, new)
+
+
+@pytest.mark.parametrize(
+    ("released", "detail"),
+    [("kill_switch", "the kill switch is gone"), ("lease", "the source answers again")],
+)
+def test_the_cause_names_what_is_over(released: str, detail: str) -> None:
+    """What comes back after a forced off says what forced it."""
+    before = intend(Knowledge(ON, stale_since=-LEASE), killed=released == "kill_switch")
+    cause = explain(RULES, before, intend(Knowledge(ON)))
+    assert (released, detail) == (cause.kind, cause.detail)
