@@ -1,7 +1,11 @@
 """Errors in files that a person wrote, with the place of each."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from .values import shorten
+
+_LONGEST: Final = 2000
 
 
 class Place(NamedTuple):
@@ -27,7 +31,8 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         path = f"{self.path}: " if self.path else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.place}: {path}found {self.found}, expected {self.expected}{hint}"
+        # Keys are shown as the file has them: they must not command the terminal that shows them.
+        return shorten(f"{self.place}: {path}found {self.found}, expected {self.expected}{hint}", _LONGEST)
 
 
 class ConfigError(ValueError):

@@ -82,8 +82,8 @@ class Reconciler:
 
     @property
     def is_over(self) -> bool:
-        """It has been told to stop, or has never begun: another may take its place."""
-        return self._closing or self._thread is None
+        """It has been told to stop, has given up, or has never begun: another may take its place."""
+        return self._closing or self._thread is None or self._ended.is_set()
 
     def begin(self, config: Config, *, forked_from: State | None = None) -> None:
         """Start the control thread."""
