@@ -17,7 +17,7 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(RUN) -m pytest
 
-# The oldest versions that pyproject.toml declares, in a place of their own.
+# With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own.
 test-oldest: $(VENV)/oldest/ready
 	$(VENV)/oldest/bin/python -m pytest tests/unit tests/properties tests/integration/test_pyroscope.py
 
@@ -50,6 +50,8 @@ $(VENV)/ready: $(VENV)/bin/uv pyproject.toml requirements.lock
 
 $(VENV)/oldest/ready: $(VENV)/ready
 	$(RUN) -m uv venv --quiet --clear --python $(RUN) $(VENV)/oldest
-	$(RUN) -m uv pip install --quiet --python $(VENV)/oldest/bin/python --resolution lowest-direct \
-		--editable '.[all]' --group dev
+	$(RUN) -m uv pip compile --quiet --resolution lowest-direct --all-extras --output-file $(VENV)/oldest/pins pyproject.toml
+	$(RUN) -m uv pip install --quiet --python $(VENV)/oldest/bin/python --requirement requirements.lock
+	$(RUN) -m uv pip install --quiet --python $(VENV)/oldest/bin/python --requirement $(VENV)/oldest/pins
+	$(RUN) -m uv pip install --quiet --python $(VENV)/oldest/bin/python --no-deps --editable .
 	touch $@

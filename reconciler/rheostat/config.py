@@ -180,7 +180,7 @@ def _section(family: Family, tree: document.Mapping, decoder: Decoder) -> Sectio
     if kind is None:
         decoder.fail(node, f"{family.section}.kind", expected, found="no kind")
         return None
-    if not isinstance(kind, Scalar) or not kind.text:
+    if not isinstance(kind, Scalar) or kind.is_null or not kind.text:
         decoder.fail(kind, f"{family.section}.kind", expected)
         return None
     options = {key: each for key, each in node.entries.items() if key != "kind"}
@@ -209,7 +209,7 @@ def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Pl
         return Plugin(cls, section.options.value())
     try:
         # Even with invalid options the class tells the parameters, so that the settings are checked in the same go.
-        return Plugin(cls, decoder.section(cls.Options, section.options, section.family.section))
+        return Plugin(cls, decoder.section(cls.Options, section.options, section.family.section, beside=("kind",)))
     # What a stranger calls Options may raise anything.
     except Exception as error:
         _blame_plugin(section, error, "options that are a frozen, keyword-only dataclass of known types", decoder)

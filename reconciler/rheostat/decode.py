@@ -60,14 +60,17 @@ class Decoder:
             return self.section(annotation, node, path)
         return self._scalar(annotation, node, path)
 
-    def section(self, cls: type, node: Node, path: str) -> Any:
-        """A mapping as an instance of the dataclass, or `INVALID`. Unknown keys are errors."""
+    def section(self, cls: type, node: Node, path: str, *, beside: tuple[str, ...] = ()) -> Any:
+        """A mapping as an instance of the dataclass, or `INVALID`. Unknown keys are errors.
+
+        `beside` are the keys that the file has there too, and that were read already.
+        """
         if not isinstance(node, document.Mapping):
             return self.fail(node, path, "a mapping")
         hints = get_type_hints(cls)
         known = _fields(cls)
         twins = {name + FILE_TWIN: name for name in known if _is_secret(hints[name])}
-        self._refuse_unknown(node, path, [*known, *twins])
+        self._refuse_unknown(node, path, [*beside, *known, *twins])
         given: dict[str, Any] = {}
         for key, entry in node.entries.items():
             if key in known and (known[key] or not _is_empty_section(hints[key], entry.node)):

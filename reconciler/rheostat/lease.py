@@ -8,7 +8,9 @@ from .desired import OFF
 from .flagsource import Reading
 from .rules import ENABLED, Resolution, Rules, resolve
 from .transition import Cause
-from .values import Value
+from .values import Value, shorten
+
+_LONGEST: Final = 300
 
 
 class Knowledge(NamedTuple):
@@ -35,8 +37,8 @@ def learn(reading: Reading, wanted: Collection[str], now: float, before: Knowled
     """
     kept = Reading(
         values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
-        reasons={flag: str(reading.reasons[flag]) for flag in wanted if flag in reading.reasons},
-        errors={flag: str(reading.errors[flag]) for flag in wanted if flag in reading.errors},
+        reasons={flag: shorten(str(reading.reasons[flag]), _LONGEST) for flag in wanted if flag in reading.reasons},
+        errors={flag: shorten(str(reading.errors[flag]), _LONGEST) for flag in wanted if flag in reading.errors},
     )
     if reading.stale_since is None:
         return Knowledge(kept)

@@ -49,11 +49,8 @@ class Policy:
     kill_switch: FilePath | None = None
 
     def __post_init__(self) -> None:
-        too_small = {
-            name: "at least 1 s" if name == "resync" else "more than 0 s"
-            for name, least in (("resync", 1.0), ("start_deadline", 0.001), ("stop_deadline", 0.001))
-            if getattr(self, name) < least
-        }
+        least = {"resync": 1.0, "start_deadline": 0.001, "stop_deadline": 0.001}
+        too_small = {name: f"at least {s:g}s" for name, s in least.items() if getattr(self, name) < s}
         if too_small:
             raise InvalidOptions(too_small)
 

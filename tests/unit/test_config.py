@@ -274,7 +274,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
             "6:1: polcy: found an unknown key, expected one of application, backend, disabled, enabled, instance, ",
         ),
         (WHOLE + "policy: {colldown: 1s}", "6:10: policy.colldown: found an unknown key"),
-        (WHOLE.replace("path:", "pth: x, path:"), "3:22: source.pth: found an unknown key, expected one of path, "),
+        (WHOLE.replace("path:", "pth: x, path:"), "3:22: source.pth: found an unknown key, expected one of kind, path, "),
         (WHOLE.replace("pyroscope}", "pyroscope, server_adress: x}"), "(did you mean 'server_address'?)"),
         (WHOLE.replace("pyroscope}", "pyroscope, auth_tokn_file: x}"), "(did you mean 'auth_token_file'?)"),
         (
@@ -315,7 +315,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
         (WHOLE.replace("checkout", "''"), "2:14: application: found '', expected the name of the application"),
         (WHOLE.replace("checkout", "{a: b}"), "2:14: application: found a mapping, expected a text"),
         (WHOLE + "policy: {kill_switch: ''}", "6:23: policy.kill_switch: found '', expected "),
-        (WHOLE + "policy: {resync: 500ms}", "6:18: policy.resync: found '500ms', expected at least 1 s"),
+        (WHOLE + "policy: {resync: 500ms}", "6:18: policy.resync: found '500ms', expected at least 1s"),
         (
             WHOLE + "policy: {backoff: {initial: 10m}}",
             "policy.backoff.max: found no such key, expected at least initial (600 s)",
