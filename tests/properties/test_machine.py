@@ -99,7 +99,9 @@ class Model:
     def look(self, now: float, flags: dict[str, Any] | None, stale_since: float | None, killed: bool) -> None:
         """The loop looks at the source: `flags` is None where it fails."""
         if flags is not None:
-            self.known, self.stale_since = dict(flags), stale_since
+            # A source that goes on being stale cannot move the beginning of the lease.
+            since = [each for each in (stale_since, self.stale_since) if each is not None]
+            self.known, self.stale_since = dict(flags), None if stale_since is None else min(since)
         elif self.stale_since is None:
             self.stale_since = now
         expired = self.stale_since is not None and now - self.stale_since >= LEASE
