@@ -6,38 +6,28 @@ every change. The loop owns no thread, clock or randomness; whoever steps it bri
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from .backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
 from .calls import Calls, Returned
 from .desired import NO_SETTINGS, OFF, Desired, same_settings
 from .flagsource import FlagSource
+from .history import History
 from .identity import Identity
 from .lease import IGNORANCE, UNDECIDED, Intent, decide, explain
 from .log import Journal, describe
-from .machine import ProfilerMachine, State, Trigger
+from .machine import State, Trigger
 from .policy import Policy, StartGate
 from .rules import Rules
-from .status import OperationName, Snapshot
-from .transition import Cause, Observer, Transition
+from .slot import Call, CallSlot
+from .status import Snapshot
+from .transition import Cause, Observer
 from .values import Value
 from .watch import UNSEEN, Watch
 
 _FIRST_PROBE: Final = 1.0
 """Seconds from a start to the first look whether it really samples."""
-
-
-class _InFlight(NamedTuple):
-    """The one backend call that has not returned."""
-
-    name: OperationName
-    since: float
-    deadline: float
-    trigger: Trigger
-    cause: Cause
-    settings: Mapping[str, Value]
 
 
 class Loop:
@@ -64,18 +54,14 @@ class Loop:
         self._policy = policy
         self._identity = identity
         self._backend = backend
-        self._calls = calls
         self._journal = journal
         self._clock = clock
         self._random = random
-        self._wake = wake
-        self._observers = observers
 
-        self._machine = ProfilerMachine(inherited or State.STOPPED)
+        self._history = History(inherited, journal, observers, self._publish)
         self._inherited = inherited
+        self._slot = CallSlot(calls, journal, wake)
         self._gate = StartGate(policy, identity.instance, random)
-        self._seq = 0
-        self._last_transition: Transition | None = None
 
         self._watch = Watch(source, rules.wanted, policy.kill_switch, journal)
         self._seen = UNSEEN
@@ -83,9 +69,6 @@ class Loop:
         self._cause = Cause("source", detail=IGNORANCE.reason)
 
         self._applied: Mapping[str, Value] = NO_SETTINGS
-        self._in_flight: _InFlight | None = None
-        self._stuck = False
-        self._outcomes: deque[Returned] = deque()
         self._stop_failures = 0
         self._stop_retry_at = -math.inf
         self._stop_trigger = Trigger.STOPPED
@@ -104,13 +87,12 @@ class Loop:
 
     @property
     def state(self) -> State:
-        return self._machine.state
+        return self._history.state
 
     @property
     def finished(self) -> bool:
         """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
-        idle = self._in_flight is None and not self._outcomes
-        return self._closing and idle and (self._gave_up or self._machine.state is State.STOPPED)
+        return self._closing and self._slot.is_idle and (self._gave_up or self._history.state is State.STOPPED)
 
     def step(self) -> float:
         """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
@@ -122,16 +104,13 @@ class Loop:
         self._converge(self._clock())
         now = self._clock()
         if self._changed:
-            self._changed = False
-            self.snapshot = self._snapshot()
+            self._publish()
         return self._rest(now)
 
     def _leave_parent(self, inherited: State) -> None:
         self._inherited = None
         if inherited is not State.STOPPED:
             self._fire(Trigger.FORKED, Cause("fork", detail="this process was forked"), None)
-
-    # Looking
 
     def _look(self, now: float) -> None:
         if self._closing:
@@ -156,16 +135,14 @@ class Loop:
         if not desired.on:
             self._stop_retry_at = -math.inf
 
-    # Converging
-
     @property
     def _desired(self) -> Desired:
         return OFF if self._closing else self._intent.resolution.desired
 
     def _converge(self, now: float) -> None:
-        if self._in_flight is not None:
-            self._check_deadline(self._in_flight, now)
-        elif self._machine.state is State.STOPPED:
+        if self._slot.call is not None:
+            self._changed |= self._slot.check_deadline(now)
+        elif self._history.state is State.STOPPED:
             if self._may_start(now):
                 self._start(now)
         elif self._stop_failures:
@@ -186,64 +163,37 @@ class Loop:
     def _closing_cause(self) -> Cause:
         return Cause("close", detail="Rheostat was closed") if self._closing else self._cause
 
-    def _check_deadline(self, call: _InFlight, now: float) -> None:
-        if self._stuck or now < call.deadline:
-            return
-        self._stuck = self._changed = True
-        message = (
-            f"the backend's {call.name} has not returned for {now - call.since:.1f} s: the service is not affected, "
-            "but nothing else can be started or stopped until it returns; look at the profiler's server and network"
-        )
-        self._journal.complain("stuck", message, about="stuck", level=logging.ERROR, operation=call.name)
-
     def _start(self, now: float) -> None:
         settings = self._desired.settings
         self._gate.tried(now)
-        call = _InFlight("start", now, now + self._policy.start_deadline, Trigger.STARTED, self._cause, settings)
+        call = Call("start", now, now + self._policy.start_deadline, Trigger.STARTED, self._cause, settings)
         self._call(call, lambda: self._backend.start(settings))
 
     def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
         self._stop_trigger = trigger
-        call = _InFlight("stop", now, now + self._policy.stop_deadline, trigger, cause, NO_SETTINGS)
+        call = Call("stop", now, now + self._policy.stop_deadline, trigger, cause)
         self._call(call, self._backend.stop)
-        if trigger is Trigger.RETUNE and self._machine.state is State.RUNNING:
+        if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:
             self._fire(Trigger.RETUNE, cause, None)
 
     def _probe(self, now: float) -> None:
         backend = self._backend
         if isinstance(backend, Probing):
-            call = _InFlight("probe", now, now + self._policy.start_deadline, Trigger.DIED, self._cause, NO_SETTINGS)
+            call = Call("probe", now, now + self._policy.start_deadline, Trigger.DIED, self._cause)
             self._call(call, backend.probe)
 
-    def _call(self, call: _InFlight, function: Callable[[], object]) -> None:
-        self._in_flight = call
+    def _call(self, call: Call, function: Callable[[], object]) -> None:
         self._changed = True
-        try:
-            self._calls.call(function, self._returned)
-        except BaseException as error:
-            self._returned(Returned(None, error, 0.0))
-
-    def _returned(self, outcome: Returned) -> None:
-        """In the call's own thread: hand the outcome over, nothing more."""
-        self._outcomes.append(outcome)
-        self._wake()
-
-    # Outcomes
+        self._slot.make(call, function)
 
     def _take_outcomes(self) -> None:
-        while self._outcomes:
-            outcome = self._outcomes.popleft()
-            call, self._in_flight = self._in_flight, None
-            assert call is not None
+        while (taken := self._slot.take()) is not None:
+            call, outcome = taken
             self._changed = True
-            if self._stuck:
-                self._stuck = False
-                text = f"the backend's {call.name} returned after {outcome.took:.1f} s"
-                self._journal.recover("recovered", text, about="stuck")
             ended = {"start": self._start_ended, "stop": self._stop_ended, "probe": self._probe_ended}
             ended[call.name](call, outcome, self._clock())
 
-    def _start_ended(self, call: _InFlight, outcome: Returned, now: float) -> None:
+    def _start_ended(self, call: Call, outcome: Returned, now: float) -> None:
         if outcome.error is not None:
             self._start_failed(call, outcome.error, outcome.took, now)
             return
@@ -255,7 +205,7 @@ class Loop:
         self._probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
         self._fire(Trigger.STARTED, call.cause, outcome.took)
 
-    def _start_failed(self, call: _InFlight, error: BaseException, took: float, now: float) -> None:
+    def _start_failed(self, call: Call, error: BaseException, took: float, now: float) -> None:
         self._gate.failed(now)
         self._error = f"start failed: {describe(error)}"
         after = f"tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
@@ -270,10 +220,10 @@ class Loop:
             failures=self._gate.failures,
             next=after,
         )
-        if self._machine.state is State.RESTARTING:
+        if self._history.state is State.RESTARTING:
             self._fire(Trigger.FAILED, Cause("backend", detail=self._error), took)
 
-    def _stop_ended(self, call: _InFlight, outcome: Returned, now: float) -> None:
+    def _stop_ended(self, call: Call, outcome: Returned, now: float) -> None:
         if outcome.error is not None:
             self._stop_failed(outcome.error, now)
             return
@@ -283,7 +233,7 @@ class Loop:
         self._applied = NO_SETTINGS
         self._probe_at = math.inf
         desired = self._desired
-        if self._machine.state is State.RUNNING:
+        if self._history.state is State.RUNNING:
             self._fire(call.trigger if call.trigger is Trigger.DIED else Trigger.STOPPED, call.cause, outcome.took)
         elif desired.on and not self._gate.refuses(desired):
             self._start(now)
@@ -303,7 +253,7 @@ class Loop:
             failures=self._stop_failures,
         )
 
-    def _probe_ended(self, call: _InFlight, outcome: Returned, now: float) -> None:
+    def _probe_ended(self, call: Call, outcome: Returned, now: float) -> None:
         self._probe_at = now + self._policy.resync
         health = outcome.result
         if outcome.error is not None:
@@ -321,34 +271,7 @@ class Loop:
             self._stop(Trigger.DIED, self._cause, now)
 
     def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
-        before, after = self._machine.fire(trigger)
-        self._seq += 1
-        self._changed = True
-        made = Transition(
-            seq=self._seq,
-            from_state=before,
-            to_state=after,
-            trigger=trigger,
-            cause=cause,
-            settings=self._applied,
-            adjustments=self._intent.resolution.adjustments if after is not State.STOPPED else (),
-            duration_ms=None if took is None else round(took * 1000, 3),
-        )
-        self._last_transition = made
-        # Whoever asks for the status because of what is said next has to see it there.
-        self.snapshot = self._snapshot()
-        self._journal.transition(made)
-        for observer in self._observers:
-            self._tell(observer, made)
-
-    def _tell(self, observer: Observer, made: Transition) -> None:
-        try:
-            observer(made)
-        except BaseException as error:
-            text = f"an observer raised: {describe(error)}"
-            self._journal.once("observer_failed", text, about=f"observer {id(observer)}")
-
-    # Resting
+        self._history.move(trigger, cause, self._applied, self._intent.resolution.adjustments, took)
 
     def _rest(self, now: float) -> float:
         if self._closing:
@@ -361,9 +284,9 @@ class Loop:
         stale_since = self._seen.known.stale_since
         if stale_since is not None and self._intent.forced_by is None:
             yield stale_since + self._policy.hold_last_good
-        if self._in_flight is not None:
-            if not self._stuck:
-                yield self._in_flight.deadline
+        if self._slot.call is not None:
+            if not self._slot.stuck:
+                yield self._slot.call.deadline
         elif self._stop_failures:
             yield self._stop_retry_at
         elif self._waits_for_gate:
@@ -376,14 +299,18 @@ class Loop:
         desired = self._desired
         return desired.on and not self._gate.refuses(desired) and not same_settings(desired.settings, self._applied)
 
+    def _publish(self) -> None:
+        self._changed = False
+        self.snapshot = self._snapshot()
+
     def _snapshot(self) -> Snapshot:
-        call = self._in_flight
+        call = self._slot.call
         waiting = call is None and self._waits_for_gate
         resolution = self._intent.resolution
         return Snapshot(
-            state=self._machine.state,
+            state=self._history.state,
             pid=self._identity.pid,
-            seq=self._seq,
+            seq=self._history.seq,
             desired=self._desired,
             settings=self._applied,
             adjustments=resolution.adjustments,
@@ -392,7 +319,7 @@ class Loop:
             call=None if call is None else (call.name, call.since, call.deadline),
             waits_for=self._gate.waits_for() if waiting else "",
             waits_until=self._gate.opens_at() if waiting else 0.0,
-            last_transition=self._last_transition,
+            last_transition=self._history.last,
             health=self._health,
             error=self._error,
         )

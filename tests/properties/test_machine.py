@@ -168,8 +168,6 @@ class Profiling(RuleBasedStateMachine):
         if self.observer_raises:
             raise SystemExit("a careless observer")
 
-    # What the world does
-
     @rule(flag=st.sampled_from(["enabled", "rate", "mode", "frames"]), data=st.data())
     def flip(self, flag: str, data: st.DataObject) -> None:
         values = {"enabled": ENABLED, "rate": RATES, "mode": MODES, "frames": FRAMES}[flag]
@@ -266,8 +264,6 @@ class Profiling(RuleBasedStateMachine):
     def observer_turns_bad(self) -> None:
         self.observer_raises = True
 
-    # What the loop does
-
     @rule(seconds=st.sampled_from([0.1, 0.4, 1.0, 4.9, 5.0, 31.0, 59.9, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.it.clock.now += seconds
@@ -335,7 +331,7 @@ class Profiling(RuleBasedStateMachine):
         assert len(self.it.calls.pending) <= 1, "two backend calls at once"
         if before is not None or not self.it.calls.pending:
             return
-        operation = self.it.loop._in_flight
+        operation = self.it.loop._slot.call
         assert operation is not None
         note(f"{now}: {operation.name} {dict(operation.settings)}")
         model.call, model.called_at = (operation.name, operation.settings), now
@@ -394,8 +390,6 @@ class Profiling(RuleBasedStateMachine):
         if name == "start" and error is not None:
             assert self.it.status.state is State.STOPPED
             assert self.it.status.error
-
-    # What must always hold
 
     @invariant()
     def running_means_a_session(self) -> None:
