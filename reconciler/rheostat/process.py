@@ -1,12 +1,11 @@
 """The one reconciler of this process."""
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
 from .config import load_config, locate
-from .importing import IMPORTS
+from .forking import FORKS
 from .log import Journal, LoggerSink, Sink
 from .problem import ConfigError
 from .reconciler import Reconciler, report_invalid
@@ -24,13 +23,11 @@ class _Process:
     """Owns the reconciler that is current, across threads and forks."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.current: Reconciler | None = None
         self.asked: tuple[str, Mapping[str, str]] = ("", {})
         self.watches_forks = False
 
     def after_fork_in_child(self) -> None:
-        self.lock = threading.Lock()
         if self.current is not None:
             self.current.forked()
 
@@ -72,7 +69,7 @@ def govern(
     """What `start` does, with a choice where records go."""
     tags = _text_only(tags or {})
     asked = (locate(path), tags)
-    with _PROCESS.lock:
+    with FORKS.held_off():
         current = _PROCESS.current
         if current is not None and not current.is_over:
             if _PROCESS.asked == asked:
@@ -80,7 +77,7 @@ def govern(
             raise AlreadyRunning(_PROCESS.asked[0], asked[0])
         if not _PROCESS.watches_forks:
             _PROCESS.watches_forks = True
-            IMPORTS.watch_forks()
+            FORKS.watch()
             os.register_at_fork(after_in_child=_PROCESS.after_fork_in_child)
         made = _make(path, tags, observers, strict, sink)
         _PROCESS.current, _PROCESS.asked = made, asked

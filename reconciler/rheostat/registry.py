@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from .importing import IMPORTS
+from .forking import FORKS
 from .problem import did_you_mean
 
 
@@ -54,7 +54,7 @@ class Family(NamedTuple):
     def _load(self, kind: str, target: str) -> type[Any]:
         module, _, name = target.partition(":")
         try:
-            with IMPORTS.undisturbed():
+            with FORKS.held_off():
                 loaded: Any = importlib.import_module(module)
             for part in name.split("."):
                 loaded = getattr(loaded, part)

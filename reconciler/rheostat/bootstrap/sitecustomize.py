@@ -28,7 +28,7 @@ class _Bootstrap(object):
         import threading
 
         self._threading = threading
-        self._importing = threading.Lock()
+        self._attaching = threading.Lock()
         self._held_for_fork = False
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
@@ -42,25 +42,25 @@ class _Bootstrap(object):
 
         time.sleep(float(os.environ.get("RHEOSTAT_START_AFTER", "2")))
         try:
-            with self._importing:
+            with self._attaching:
                 from rheostat.launch import attach
+
+                attach()
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
             _complain("Rheostat cannot be imported by {}: {}".format(sys.executable, error))
-            return
-        attach()
 
     def _before_fork(self):
         """A child forked in the middle of an import would wait for the import's lock for ever."""
-        self._held_for_fork = self._importing.acquire(timeout=1)
+        self._held_for_fork = self._attaching.acquire(timeout=1)
 
     def _after_fork(self):
         if self._held_for_fork:
             self._held_for_fork = False
-            self._importing.release()
+            self._attaching.release()
 
     def _after_fork_in_child(self):
-        self._importing = self._threading.Lock()
+        self._attaching = self._threading.Lock()
         # From there on Rheostat follows forks itself.
         if "rheostat.process" not in sys.modules:
             self.attach_later()

@@ -1,0 +1,46 @@
+"""Work in a background thread of a process that may fork at any moment."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_PATIENCE: Final = 1.0
+"""Seconds that a fork waits. More would hold up the host, whose own import may be what is waited for."""
+
+
+class _Forks:
+    """Owns the moments in which a fork would be harmful.
+
+    A child forked while a thread imports a module inherits that import's lock, but not the thread that would
+    release it: whatever needs the module in the child waits for ever. And one forked while a thread is half done
+    with starting Rheostat would never be governed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._held_for_fork = False
+
+    @contextmanager
+    def held_off(self) -> Iterator[None]:
+        """One thread at a time, and no fork of another until it is done (or takes too long)."""
+        with self._lock:
+            yield
+
+    def watch(self) -> None:
+        os.register_at_fork(before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._in_child)
+
+    def _before(self) -> None:
+        self._held_for_fork = self._lock.acquire(timeout=_PATIENCE)
+
+    def _after_in_parent(self) -> None:
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+
+    def _in_child(self) -> None:
+        self._lock = threading.RLock()
+
+
+FORKS: Final = _Forks()
