@@ -3,10 +3,21 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import ascii_letters, digits
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
-from rheostat import Identity, InvalidOptions, Parameter, PermanentError, Secret, TemporaryError, Url, Value
+from rheostat import (
+    Identity,
+    InvalidOptions,
+    Parameter,
+    PermanentError,
+    Secret,
+    TemporaryError,
+    Url,
+    Value,
+    import_vendor,
+)
 
 MODE_TAG: Final = "profiling_mode"
 """The tag that carries the mode: the server cannot tell cpu from wall profiles by anything else."""
@@ -19,15 +30,14 @@ _MODES: Final = {
 # The agent takes the first as another name of the application, and makes the others itself.
 _RESERVED_TAGS: Final = frozenset({"service_name", "__name__", MODE_TAG})
 _ONE_CREDENTIAL: Final = "only one of auth_token, basic_auth_username and an Authorization header"
-_TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]*", re.ASCII)
+_HEADER_NAME: Final = frozenset(ascii_letters + digits + "!#$%&'*+.^_`|~-")
 _ADDRESS = re.compile(
     r"https?://(?:[!-.0-?A-~]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?", re.ASCII
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+# Nobody compares options, and each method that a dataclass writes costs the importing process.
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PyroscopeOptions:
     """The ``backend`` section; ``config.example.yaml`` documents each key.
 
@@ -50,7 +60,7 @@ class PyroscopeOptions:
             "server_address": _wrong_address(self.server_address.reveal()),
             "auth_token": self._wrong_token(),
             "basic_auth_password": self._wrong_basic(),
-            "tenant_id": "" if _HEADER_VALUE.fullmatch(self.tenant_id) else "printable ASCII on one line",
+            "tenant_id": "" if _fits_header(self.tenant_id) else "printable ASCII on one line",
             "http_headers": _wrong_headers(self.http_headers),
             "tags": _wrong_tags(self.tags),
         }
@@ -64,7 +74,7 @@ class PyroscopeOptions:
         if self.basic_auth_username or self._has_authorization():
             return _ONE_CREDENTIAL
         token = self.auth_token.reveal()
-        return "" if token and _HEADER_VALUE.fullmatch(token) else "printable ASCII on one line"
+        return "" if token and _fits_header(token) else "printable ASCII on one line"
 
     def _wrong_basic(self) -> str:
         has_password = self.basic_auth_password is not None and bool(self.basic_auth_password.reveal())
@@ -89,11 +99,16 @@ def _wrong_address(address: str) -> str:
     return ""
 
 
+def _fits_header(value: str) -> bool:
+    """Printable ASCII on one line: nothing that could end the header or begin another."""
+    return value.isascii() and value.isprintable()
+
+
 def _wrong_headers(headers: Mapping[str, Secret]) -> str:
     for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
+        if not name or not _HEADER_NAME.issuperset(name):
             return "header names of letters, digits and dashes"
-        if not _HEADER_VALUE.fullmatch(value.reveal()):
+        if not _fits_header(value.reveal()):
             return f"printable ASCII on one line as the value of {name}"
     return ""
 
@@ -102,7 +117,7 @@ def _wrong_tags(tags: Mapping[str, str]) -> str:
     for name, value in tags.items():
         if name in _RESERVED_TAGS:
             return f"other tags than {name}, which Rheostat or the agent sets itself"
-        if not _TAG_NAME.fullmatch(name):
+        if name.startswith(".") or not (name.isascii() and name.replace(".", "_").isidentifier()):
             return f"tag names of letters, digits, dots and underscores, unlike {name!r}"
         if not value or not value.isprintable():
             return f"a printable text as the value of {name}"
@@ -136,7 +151,10 @@ class PyroscopeBackend:
             raise PermanentError(f"tags: expected {wrong}")
 
     def start(self, settings: Mapping[str, Value]) -> None:
-        agent = _import_agent()
+        try:
+            agent = import_vendor("pyroscope", extra="pyroscope")
+        except ImportError as error:
+            raise PermanentError(str(error)) from error
         arguments = self._arguments(settings)
         try:
             started = agent.configure(**arguments)
@@ -150,11 +168,10 @@ class PyroscopeBackend:
         self._agent = agent
 
     def stop(self) -> None:
-        agent, self._agent = self._agent, None
-        if agent is None or agent.shutdown():
-            return
-        # Told once, as a failure: the next try finds nothing left of ours to stop.
-        raise TemporaryError("the agent had no session to stop: something else in this process has stopped it")
+        if self._agent is not None:
+            # False says that no session was left: the agent's own exit handler, or the host, has ended it.
+            self._agent.shutdown()
+            self._agent = None
 
     def _arguments(self, settings: Mapping[str, Value]) -> dict[str, Any]:
         options, identity = self._options, self._identity
@@ -168,7 +185,7 @@ class PyroscopeBackend:
             "basic_auth_password": "" if password is None else password.reveal(),
             "tenant_id": options.tenant_id,
             "http_headers": options.headers(),
-            "tags": {**identity.tags, **options.tags, MODE_TAG: mode},
+            "tags": {"instance": identity.instance, **identity.tags, **options.tags, MODE_TAG: mode},
             "report_pid": options.report_pid,
             "report_thread_id": options.report_thread_id,
             "report_thread_name": options.report_thread_name,
@@ -177,13 +194,3 @@ class PyroscopeBackend:
             **_MODES[mode],
             **tuned,
         }
-
-
-def _import_agent() -> Any:
-    try:
-        import pyroscope
-    except ImportError as error:
-        raise PermanentError(
-            f"the Pyroscope agent cannot be imported ({error}): pip install 'rheostat[pyroscope]'"
-        ) from error
-    return pyroscope

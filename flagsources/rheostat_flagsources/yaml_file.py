@@ -18,7 +18,8 @@ LOOK_AGAIN: Final = 0.02
 _SHORTEST_POLL: Final = 0.01
 
 
-@dataclass(frozen=True, kw_only=True)
+# Nobody compares options, and each method that a dataclass writes costs the importing process.
+@dataclass(frozen=True, kw_only=True, eq=False)
 class YamlFileOptions:
     """`path` of the file, and how often to look at it (seconds)."""
 
@@ -46,6 +47,7 @@ class YamlFileSource:
         self._path = options.path
         self._poll_interval = options.poll_interval
         self._signature: Signature | None = None
+        self._data: bytes | None = None
         self._found: Reading | str = f"{options.path}: is being written"
         self._unsettled = False
 
@@ -83,9 +85,11 @@ class YamlFileSource:
         self._signature = _signature(after)
         # Within one tick of the kernel's clock a second write leaves no trace in the stat.
         self._unsettled = _is_fresh(after)
-        found = self._parse(data, wanted)
-        if not _is_same(found, self._found):
-            self._found = found
+        if data != self._data:
+            self._data = data
+            found = self._parse(data, wanted)
+            if not _is_same(found, self._found):
+                self._found = found
 
     def _content(self, found: os.stat_result) -> bytes:
         if not stat.S_ISREG(found.st_mode):

@@ -21,6 +21,7 @@ from .secret import Secret, Url
 from .status import Operation, SourceStatus, Status
 from .transition import Cause, Observer, Transition
 from .values import Value
+from .vendor import import_vendor
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "Trigger",
     "Url",
     "Value",
+    "import_vendor",
     "parse_flags",
     "start",
 ]

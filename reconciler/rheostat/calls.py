@@ -37,6 +37,8 @@ class ThreadedCalls(NamedTuple):
     clock: Callable[[], float]
     after: Callable[[], None]
     """Called in the call's thread once the call has ended, before anybody is told."""
+    last: Callable[[], bool]
+    """Whether a call would be the last one: the process is ending, and somebody waits for the stop with a bound."""
 
     def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
         def body() -> None:
@@ -47,6 +49,8 @@ class ThreadedCalls(NamedTuple):
         try:
             threading.Thread(target=body, name=THREAD_NAME, daemon=True).start()
         except RuntimeError:
-            # From CPython 3.12 on no thread can be started once atexit handlers run, and a process can run out of
-            # threads. The control thread is one that already runs, and waiting is bounded by who waits for it.
+            # From CPython 3.12 on no thread can be started once atexit handlers run: the control thread is one that
+            # already runs. At any other time it must not be held up, and the call has failed.
+            if not self.last():
+                raise
             body()

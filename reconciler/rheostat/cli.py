@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from . import __version__
 from .config import Config, load_config
 from .diagram import mermaid
 from .launch import run
-from .log import describe
+from .log import Journal, Nowhere
 from .plan import plan
 from .problem import ConfigError
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A flag may say what the terminal's encoding cannot.
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
+    code = FINE
     try:
         code = int(options.act(options))
         sys.stdout.flush()
@@ -31,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has gone away; the interpreter would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINE
     return code
 
 
@@ -115,12 +116,13 @@ def _findings(config: Config) -> list[str]:
         if section is not None and missing is not None:
             findings.append(f"{section.family.section}.kind: {missing}")
     wiring = config.wire()
+    journal = Journal(Nowhere(), time.monotonic, config.secrets)
     for name, plugin in (("source", wiring.source), ("backend", wiring.backend)):
         try:
             plugin.build(config.identity())
         # A stranger's constructor may raise anything.
         except BaseException as error:
-            findings.append(f"{name}: it cannot be built: {describe(error)}")
+            findings.append(f"{name}: it cannot be built: {journal.describe(error)}")
     return findings
 
 

@@ -84,6 +84,8 @@ class Config(NamedTuple):
     disabled: bool
     sections: "Sections"
     secrets: list[str]
+    wiring: Wiring | None = None
+    """What `wire` gives, where no stranger's class was needed for it."""
 
     def __repr__(self) -> str:
         """Without the sections and the secrets."""
@@ -95,6 +97,8 @@ class Config(NamedTuple):
 
     def wire(self) -> Wiring:
         """Import the plug-ins' classes, decode their options and compile the rules. Raises `ConfigError`."""
+        if self.wiring is not None:
+            return self.wiring
         decoder = Decoder(os.path.dirname(self.path), [], self.secrets)
         wiring = _wire(self.sections, decoder, strangers=True)
         if decoder.problems or wiring is None:
@@ -140,7 +144,7 @@ def load_config(
         enabled=_node(tree, "enabled"),
         settings=_node(tree, "settings"),
     )
-    _wire(sections, decoder, strangers=strangers)
+    wiring = _wire(sections, decoder, strangers=strangers)
     if decoder.problems:
         raise ConfigError(decoder.problems)
     return Config(
@@ -152,6 +156,7 @@ def load_config(
         disabled=read.disabled,
         sections=sections,
         secrets=secrets,
+        wiring=wiring,
     )
 
 
@@ -197,9 +202,12 @@ def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | 
 
 
 def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Plugin | None:
-    if section is None or not (strangers or section.is_builtin):
+    if section is None:
         return None
     try:
+        if not (strangers or section.is_builtin):
+            section.family.look_up(section.kind)
+            return None
         cls = section.family.resolve(section.kind)
     except PluginError as error:
         path = f"{section.family.section}.kind"

@@ -1,5 +1,6 @@
 """From a document's nodes to frozen dataclasses, field by field, with every error and its place."""
 
+import inspect
 import os
 import types
 from collections.abc import Mapping, MutableSequence
@@ -67,7 +68,7 @@ class Decoder:
         """
         if not isinstance(node, document.Mapping):
             return self.fail(node, path, "a mapping")
-        hints = get_type_hints(cls)
+        hints = _hints(cls)
         known = _fields(cls)
         twins = {name + FILE_TWIN: name for name in known if _is_secret(hints[name])}
         self._refuse_unknown(node, path, [*beside, *known, *twins])
@@ -102,13 +103,17 @@ class Decoder:
 
     def _build(self, cls: type, given: dict[str, Any], node: document.Mapping, path: str) -> Any:
         try:
-            return cls(**given)
+            made = cls(**given)
+            # A named tuple cannot check itself while it is made, as a dataclass does.
+            if hasattr(made, "check") and not is_dataclass(cls):
+                made.check()
         except InvalidOptions as error:
             for name, expected in error.expected.items():
                 self._blame(cls, name, expected, given, node, path)
             return INVALID
         except ValueError as error:
             return self.fail(node, path, f"options that {cls.__qualname__} accepts: {error}", found="others")
+        return made
 
     def _check_the_rest(self, cls: type, valid: dict[str, Any], node: document.Mapping, path: str) -> None:
         """What is wrong with the valid fields among each other, though others are invalid: all errors at once."""
@@ -129,7 +134,7 @@ class Decoder:
         where = _join(path, name_there)
         if entry is None:
             self.problems.append(Problem(node.place, _join(path, name), "no such key", expected))
-        elif _holds_secret(get_type_hints(cls).get(name)):
+        elif _holds_secret(_hints(cls).get(name)):
             shown = str(given[name]) if isinstance(given.get(name), Url) else "a secret value"
             self.problems.append(Problem(entry.node.place, where, shown, expected))
         else:
@@ -159,8 +164,16 @@ class Decoder:
         if not isinstance(node, document.Mapping):
             found = "something else" if _is_secret(item) else None
             return self.fail(node, path, "a mapping", found)
-        values = {key: self.read(item, entry.node, _join(path, key)) for key, entry in node.entries.items()}
+        values = {
+            key.removesuffix(FILE_TWIN) if _is_secret(item) else key: self._mapped(item, node, key, path)
+            for key in node.entries
+        }
         return INVALID if INVALID in values.values() else types.MappingProxyType(values)
+
+    def _mapped(self, item: Any, node: document.Mapping, key: str, path: str) -> Any:
+        if _is_secret(item) and key.endswith(FILE_TWIN):
+            return self._from_file(item, node, key, key.removesuffix(FILE_TWIN), path)
+        return self.read(item, node.entries[key].node, _join(path, key))
 
     def _scalar(self, kind: Any, node: Node, path: str) -> Any:
         if kind is Secret or kind is Url:
@@ -203,11 +216,14 @@ class Decoder:
         if issubclass(kind, Url):
             url = kind(text)
             user, _, password = url.credentials.partition(":")
-            self.secrets.extend(filter(None, (url.credentials, user, password)))
+            self._remember(url.credentials, user, password)
             return url
         # A header's value is a scheme and a credential, and a vendor may quote the credential alone.
-        self.secrets.extend(filter(None, (text, text.partition(" ")[2])))
+        self._remember(text, text.partition(" ")[2])
         return kind(text)
+
+    def _remember(self, *texts: str) -> None:
+        self.secrets.extend(each for each in texts if each and each not in self.secrets)
 
     def _from_file(self, annotation: Any, node: document.Mapping, twin: str, name: str, path: str) -> Any:
         entry = node.entries[twin]
@@ -222,6 +238,13 @@ class Decoder:
         except (ConfigError, UnicodeDecodeError):
             return self.fail(entry.node, where, "a readable text file")
         return self._kept(_secret_type(annotation), text)
+
+
+def _hints(cls: type) -> Mapping[str, Any]:
+    """The types of its fields. Taken as they stand where none is written as a text, which is ten times as fast."""
+    own = inspect.get_annotations(cls)
+    plain = own.keys() >= _fields(cls).keys() and not any(isinstance(each, str) for each in own.values())
+    return own if plain else get_type_hints(cls)
 
 
 def _fields(cls: Any) -> dict[str, bool]:

@@ -7,9 +7,9 @@ aliases) or crash the interpreter (the C composer recurses). Values are typed by
 
 import codecs
 import os
-import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -24,8 +24,6 @@ DEEPEST: Final = 20
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER: Any = Resolver()
 _STANDARD = "tag:yaml.org,2002:"
-_PLAIN_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
-_PLAIN_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?", re.ASCII)
 _ODD_FLOATS: Final = {
     ".inf": float("inf"),
     "+.inf": float("inf"),
@@ -65,14 +63,15 @@ class Scalar(NamedTuple):
 
     def _number(self) -> int | float | str:
         text = self.text.lower()
-        try:
-            if _PLAIN_INT.fullmatch(text):
+        if text in _ODD_FLOATS:
+            return _ODD_FLOATS[text]
+        digits = text.lstrip("+-")
+        if digits.isdigit() and (digits == "0" or digits[0] != "0"):
+            with suppress(ValueError):  # CPython refuses to convert thousands of digits.
                 return int(text)
-        except ValueError:  # CPython refuses to convert thousands of digits.
             return self.text
-        if _PLAIN_FLOAT.fullmatch(text):
-            return float(text)
-        return _ODD_FLOATS.get(text, self.text)
+        # Nor would YAML 1.1 stop at decimals: 12:30.5 is 750.5 to it.
+        return self.text if "." not in text or "_" in text or ":" in text else float(text)
 
     def describe(self) -> str:
         return "nothing" if self.is_null else repr(shorten(self.text))
@@ -113,20 +112,25 @@ Node = Scalar | Sequence | Mapping
 def read_bytes(path: str, largest: int) -> bytes:
     """The content of a regular file of at most `largest` bytes. Raises `ConfigError`, and never waits for a pipe."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError([Problem(Place(path), "", "a folder or a special file", "a regular file")])
-        with open(path, "rb") as file:
-            data = file.read(largest + 1)
+        data = _regular_bytes(path, largest + 1)
     except OSError as error:
         raise ConfigError([Problem(Place(path), "", error.strerror or str(error), "a readable file")]) from None
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError([Problem(Place(shorten(path)), "", f"an impossible path ({error})", "a path")]) from None
+    size = f"{largest // 1024} KiB"
+    if data is None:
+        raise ConfigError([Problem(Place(path), "", "a folder or a special file", "a regular file")])
     if len(data) > largest:
-        size = f"{largest // 1024} KiB"
         raise ConfigError([Problem(Place(path), "", f"more than {size}", f"at most {size}")])
     return data
+
+
+def _regular_bytes(path: str, most: int) -> bytes | None:
+    """At most so many bytes; None where it is no regular file."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read(most)
 
 
 def parse_yaml(data: bytes, file: str) -> Mapping:

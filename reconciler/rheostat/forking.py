@@ -20,7 +20,7 @@ class _Forks:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._held_for_fork = False
+        self._forking = 0
 
     @contextmanager
     def held_off(self) -> Iterator[None]:
@@ -32,11 +32,13 @@ class _Forks:
         os.register_at_fork(before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._in_child)
 
     def _before(self) -> None:
-        self._held_for_fork = self._lock.acquire(timeout=_PATIENCE)
+        if self._lock.acquire(timeout=_PATIENCE):
+            self._forking = threading.get_ident()
 
     def _after_in_parent(self) -> None:
-        if self._held_for_fork:
-            self._held_for_fork = False
+        # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
+        if self._forking == threading.get_ident():
+            self._forking = 0
             self._lock.release()
 
     def _in_child(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from .desired import Adjustment
-from .log import Journal, describe
+from .log import Journal
 from .machine import ProfilerMachine, State, Trigger
 from .transition import Cause, Observer, Transition
 from .values import Value
@@ -59,5 +59,5 @@ class History:
         try:
             observer(made)
         except BaseException as error:
-            text = f"an observer raised: {describe(error)}"
+            text = f"an observer raised: {self._journal.describe(error)}"
             self._journal.once("observer_failed", text, about=f"observer {id(observer)}")

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Final, Literal, NoReturn
 
 from .config import Config, load_config
@@ -36,22 +37,26 @@ def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, 
         report_invalid(journal, error)
         if strict:
             sys.exit(_INVALID)
+        _withdraw(os.environ)
     else:
         _prepare(os.environ, loaded, log, tags)
     _restore_signals()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Either may be closed, which is no reason not to run the service.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
     try:
         os.execvp(command[0], list(command))
     except (OSError, ValueError) as error:
         # A shell finds nothing under an empty name, or one with a NUL in it, either.
         missing = isinstance(error, FileNotFoundError | ValueError)
-        sys.stderr.write(f"rheostat: {command[0]}: {getattr(error, 'strerror', None) or 'command not found'}\n")
+        print(f"rheostat: {command[0]}: {getattr(error, 'strerror', None) or 'command not found'}", file=sys.stderr)
         sys.exit(_NOT_FOUND if missing else _NOT_EXECUTABLE)
 
 
 def _prepare(env: MutableMapping[str, str], config: Config, log: LogChoice, tags: Mapping[str, str]) -> None:
     if config.disabled:
+        _withdraw(env)
         return
     env["RHEOSTAT_CONFIG"] = config.path
     env["RHEOSTAT_LOG"] = log
@@ -59,6 +64,12 @@ def _prepare(env: MutableMapping[str, str], config: Config, log: LogChoice, tags
     env["RHEOSTAT_START_AFTER"] = str(config.policy.start_after)
     path = env.get("PYTHONPATH")
     env["PYTHONPATH"] = f"{_BOOTSTRAP}{os.pathsep}{path}" if path else _BOOTSTRAP
+
+
+def _withdraw(env: MutableMapping[str, str]) -> None:
+    """This command is not to be governed, not even by a launcher further up."""
+    for name in [each for each in env if each.startswith("RHEOSTAT_")]:
+        del env[name]
 
 
 def _restore_signals() -> None:

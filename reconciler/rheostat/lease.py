@@ -32,20 +32,21 @@ IGNORANCE: Final = Knowledge(reason="the source has not answered yet")
 def learn(reading: Reading, wanted: Collection[str], now: float, before: Knowledge = IGNORANCE) -> Knowledge:
     """What a reading that the source gave amounts to, after what was known before.
 
-    Copies what is wanted out of it: its mappings are the source's own, may change or raise later, and may hold
-    every flag of a company.
+    Of a fresh one what is wanted is copied: its mappings are the source's own, may change or raise later, and may
+    hold every flag of a company. A stale one leaves the last fresh values, if there are any, with the lease running.
     """
-    kept = Reading(
-        values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
-        reasons={flag: shorten(str(reading.reasons[flag]), _LONGEST) for flag in wanted if flag in reading.reasons},
-        errors={flag: shorten(str(reading.errors[flag]), _LONGEST) for flag in wanted if flag in reading.errors},
+    if reading.stale_since is not None:
+        moments = (float(reading.stale_since), now, before.stale_since)
+        # Neither a date in the future nor a new one with each reading may prolong the lease.
+        since = min(each for each in moments if each is not None and math.isfinite(each))
+        return Knowledge(before.reading, since, "the source says that its values are stale")
+    return Knowledge(
+        Reading(
+            values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
+            reasons={flag: shorten(str(reading.reasons[flag]), _LONGEST) for flag in wanted if flag in reading.reasons},
+            errors={flag: shorten(str(reading.errors[flag]), _LONGEST) for flag in wanted if flag in reading.errors},
+        )
     )
-    if reading.stale_since is None:
-        return Knowledge(kept)
-    moments = (float(reading.stale_since), now, before.stale_since)
-    # Neither a date in the future nor a new one with each reading may prolong the lease.
-    since = min(each for each in moments if each is not None and math.isfinite(each))
-    return Knowledge(kept, since, "the source says that its values are stale")
 
 
 def lose(known: Knowledge, reason: str, retry_at: float | None, now: float) -> Knowledge:

@@ -22,6 +22,7 @@ REPEAT_AFTER: Final = 60.0
 _SHORTEST_SECRET: Final = 5
 _REMEMBERED: Final = 256
 _DISTINCT: Final = 8
+_LONGEST: Final = 300
 
 Fields = Mapping[str, Any]
 
@@ -58,14 +59,23 @@ class StderrSink:
         else:
             flat = message.replace("\n", "\n  ")
             line = f"{now} {name} rheostat[{os.getpid()}]: {flat}"
-        # sys.stderr may be replaced, closed or locked by a thread of the host; the descriptor is ours to write to.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode(errors="backslashreplace"))
+        # Without it, descriptor 2 may be any file that the service has opened since.
+        if sys.__stderr__ is not None:
+            # sys.stderr may be replaced, or locked by a thread of the host: the descriptor itself is not.
+            os.write(sys.__stderr__.fileno(), f"{line}\n".encode(errors="backslashreplace"))
 
 
 class _Complaint:
     def __init__(self, at: float) -> None:
         self.at = at
         self.repeats = 0
+
+
+class Nowhere:
+    """Keeps nothing: for looking at a source once, where what goes wrong is part of the answer."""
+
+    def write(self, level: int, event: str, message: str, fields: Fields) -> None:
+        """Nothing."""
 
 
 class Journal:
@@ -138,6 +148,10 @@ class Journal:
         if self._said.pop(about, None) is not None:
             self.say(logging.INFO, event, message)
 
+    def describe(self, error: BaseException) -> str:
+        """An exception in one short line without secrets, which are masked before anything is cut."""
+        return shorten(self.mask(_text_of(error)), _LONGEST)
+
     def mask(self, text: str) -> str:
         # The longest first: one may begin like another.
         for secret in sorted(self.secrets, key=len, reverse=True):
@@ -156,9 +170,14 @@ class Journal:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one short line; its text is a stranger's and may raise."""
+    """An exception in one short line, where no secret is known."""
+    return shorten(_text_of(error), _LONGEST)
+
+
+def _text_of(error: BaseException) -> str:
+    """Its text is a stranger's, and may raise."""
     try:
         text = str(error)
     except BaseException:
         text = "(its text cannot be shown)"
-    return shorten(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -16,14 +16,14 @@ from .flagsource import FlagSource
 from .history import History
 from .identity import Identity
 from .lease import IGNORANCE, UNDECIDED, Intent, decide, explain
-from .log import Journal, describe
+from .log import Journal
 from .machine import State, Trigger
 from .policy import Policy, StartGate
 from .rules import Rules
 from .slot import Call, CallSlot
 from .status import Snapshot
 from .transition import Cause, Observer
-from .values import Value
+from .values import Value, shorten
 from .watch import UNSEEN, Watch
 
 _FIRST_PROBE: Final = 1.0
@@ -76,6 +76,7 @@ class Loop:
         self._probe_at = math.inf
         self._error = ""
 
+        self._told_to_close = False
         self._closing = False
         self._gave_up = False
         self._changed = True
@@ -83,7 +84,7 @@ class Loop:
 
     def close(self) -> None:
         """From now on only stop; `finished` tells when that is done. May be called from any thread."""
-        self._closing = True
+        self._told_to_close = True
 
     @property
     def state(self) -> State:
@@ -92,10 +93,12 @@ class Loop:
     @property
     def finished(self) -> bool:
         """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
-        return self._closing and self._slot.is_idle and (self._gave_up or self._history.state is State.STOPPED)
+        return self._told_to_close and self._slot.is_idle and (self._gave_up or self._history.state is State.STOPPED)
 
     def step(self) -> float:
         """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
+        # Once for the whole step: another thread may say it between two looks at it.
+        self._closing = self._told_to_close
         if self._inherited is not None:
             self._leave_parent(self._inherited)
         # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
@@ -134,6 +137,7 @@ class Loop:
         self._gate.wanted(now)
         if not desired.on:
             self._stop_retry_at = -math.inf
+            self._error = self._error if self._stop_failures else ""
 
     @property
     def _desired(self) -> Desired:
@@ -197,7 +201,8 @@ class Loop:
         if outcome.error is not None:
             self._start_failed(call, outcome.error, outcome.took, now)
             return
-        self._gate.succeeded()
+        if not isinstance(self._backend, Probing):
+            self._gate.succeeded()
         self._journal.recover("recovered", "the profiler could be started again", about="start")
         self._error = ""
         self._applied = call.settings
@@ -207,7 +212,7 @@ class Loop:
 
     def _start_failed(self, call: Call, error: BaseException, took: float, now: float) -> None:
         self._gate.failed(now)
-        self._error = f"start failed: {describe(error)}"
+        self._error = f"start failed: {self._journal.describe(error)}"
         after = f"tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
         if isinstance(error, PermanentError):
             self._gate.refused(call.settings)
@@ -215,7 +220,7 @@ class Loop:
         # What varies from one try to the next stays out of the text, so that repeats can be folded.
         self._journal.complain(
             "start_failed",
-            f"the profiler could not be started: {describe(error)}",
+            f"the profiler could not be started with {_in_words(call.settings)}: {self._journal.describe(error)}",
             about="start",
             failures=self._gate.failures,
             next=after,
@@ -243,11 +248,11 @@ class Loop:
     def _stop_failed(self, error: BaseException, now: float) -> None:
         self._stop_failures += 1
         self._stop_retry_at = now + self._policy.backoff.delay(self._stop_failures, self._random)
-        self._error = f"stop failed: {describe(error)}"
+        self._error = f"stop failed: {self._journal.describe(error)}"
         self._gave_up = self._closing
         self._journal.complain(
             "stop_failed",
-            f"the profiler could not be stopped: {describe(error)}",
+            f"the profiler could not be stopped: {self._journal.describe(error)}",
             about="stop",
             level=logging.ERROR,
             failures=self._stop_failures,
@@ -257,10 +262,12 @@ class Loop:
         self._probe_at = now + self._policy.resync
         health = outcome.result
         if outcome.error is not None:
-            health = Health("unknown", f"the probe failed: {describe(outcome.error)}")
+            health = Health("unknown", f"the probe failed: {self._journal.describe(outcome.error)}")
         elif not isinstance(health, Health):
             health = Health("unknown", f"the probe gave {type(health).__name__} instead of a Health")
-        self._health = health
+        self._health = health = Health(health.status, shorten(self._journal.mask(str(health.detail)), 300))
+        if health.status == "healthy":
+            self._gate.succeeded()
         if health.status != "failed":
             return
         self._error = f"the session does not sample: {health.detail}"
@@ -275,7 +282,8 @@ class Loop:
 
     def _rest(self, now: float) -> float:
         if self._closing:
-            return self._policy.resync
+            call = self._slot.call
+            return self._policy.resync if call is None or self._slot.stuck else max(0.0, call.deadline - now)
         until = [now + self._policy.resync, *self._appointments(now)]
         return max(0.0, min(until) - now)
 
@@ -284,6 +292,9 @@ class Loop:
         stale_since = self._seen.known.stale_since
         if stale_since is not None and self._intent.forced_by is None:
             yield stale_since + self._policy.hold_last_good
+        retry_at = self._seen.known.retry_at
+        if retry_at is not None and retry_at > now:
+            yield retry_at
         if self._slot.call is not None:
             if not self._slot.stuck:
                 yield self._slot.call.deadline
@@ -297,7 +308,8 @@ class Loop:
     @property
     def _waits_for_gate(self) -> bool:
         desired = self._desired
-        return desired.on and not self._gate.refuses(desired) and not same_settings(desired.settings, self._applied)
+        differs = self.state is State.STOPPED or not same_settings(desired.settings, self._applied)
+        return desired.on and differs and not self._gate.refuses(desired)
 
     def _publish(self) -> None:
         self._changed = False
@@ -323,3 +335,7 @@ class Loop:
             health=self._health,
             error=self._error,
         )
+
+
+def _in_words(settings: Mapping[str, Value]) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.items()) or "its defaults"

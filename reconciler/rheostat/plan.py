@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from .config import Config, Wiring
 from .flagsource import FlagSource, Reading
 from .lease import Intent, Knowledge, decide
-from .log import Fields, Journal, describe
+from .log import Journal, Nowhere
 from .rules import Resolution, Rules, Setting, resolve
 from .values import printable
 from .wake import Wake
@@ -46,13 +46,14 @@ def _look(config: Config, wiring: Wiring) -> Seen:
     """What the source says, once it does or its time is up. Its constructor, too, is a stranger's code."""
     bell = Wake()
     source: FlagSource | None = None
+    journal = Journal(Nowhere(), time.monotonic, config.secrets)
     try:
         source = wiring.source.build(config.identity())
-        watch = Watch(source, wiring.rules.wanted, config.policy.kill_switch, Journal(_Nowhere(), time.monotonic))
+        watch = Watch(source, wiring.rules.wanted, config.policy.kill_switch, journal)
         source.open(bell.ring)
         return _wait(watch, bell)
     except BaseException as error:
-        return Seen(Knowledge(reason=describe(error)), killed=False)
+        return Seen(Knowledge(reason=journal.describe(error)), killed=False)
     finally:
         with suppress(BaseException):
             if source is not None:
@@ -69,11 +70,6 @@ def _wait(watch: Watch, bell: Wake) -> Seen:
         if seen.known.reading is not None or polls_seldom or now >= until:
             return seen
         bell.wait(min(pause, until - now))
-
-
-class _Nowhere:
-    def write(self, level: int, event: str, message: str, fields: Fields) -> None:
-        """What goes wrong is part of the plan instead."""
 
 
 def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .desired import Desired, same_settings
 from .duration import Duration
@@ -13,15 +13,14 @@ from .values import Value
 _LONGEST_DOUBLING = 40
 
 
-# Without comparison and repr, which nothing uses, a dataclass costs half the import time.
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Backoff:
+class Backoff(NamedTuple):
     """Seconds between tries that fail: doubled each time from `initial` to `max`, less up to half at random."""
 
     initial: Duration = Duration(1.0)
     max: Duration = Duration(300.0)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises `InvalidOptions`."""
         if self.initial <= 0:
             raise InvalidOptions({"initial": "more than 0 s"})
         if self.max < self.initial:
@@ -33,8 +32,7 @@ class Backoff:
         return min(doubled, self.max) * (1 - random() / 2)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Policy:
+class Policy(NamedTuple):
     """The ``policy`` section; ``config.example.yaml`` documents each key. Durations are seconds."""
 
     resync: Duration = Duration(30.0)
@@ -43,12 +41,13 @@ class Policy:
     stop_deadline: Duration = Duration(10.0)
     exit_deadline: Duration = Duration(2.0)
     start_after: Duration = Duration(2.0)
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = Backoff()
     cooldown: Duration = Duration(5.0)
     splay: Duration = Duration(0.0)
     kill_switch: FilePath | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises `InvalidOptions`."""
         least = {"resync": 1.0, "start_deadline": 0.001, "stop_deadline": 0.001}
         too_small = {name: f"at least {s:g}s" for name, s in least.items() if getattr(self, name) < s}
         if too_small:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from .config import load_config, locate
+from .config import Config, load_config, locate
 from .forking import FORKS
 from .log import Journal, LoggerSink, Sink
 from .problem import ConfigError
@@ -13,23 +13,58 @@ from .transition import Observer
 
 
 class AlreadyRunning(RuntimeError):
-    """This process is governed by another configuration already; stop that one first."""
+    """This process is governed already: by another configuration, or by one that has not ended yet."""
 
-    def __init__(self, running: str, asked: str) -> None:
-        super().__init__(f"Rheostat already runs in this process with {running}; asked for {asked}: stop it first")
+
+Asked = tuple[str, Mapping[str, str]]
+"""The file and the tags of a call of `start`."""
 
 
 class _Process:
     """Owns the reconciler that is current, across threads and forks."""
 
     def __init__(self) -> None:
-        self.current: Reconciler | None = None
-        self.asked: tuple[str, Mapping[str, str]] = ("", {})
-        self.watches_forks = False
+        self._current: Reconciler | None = None
+        self._asked: Asked = ("", {})
+        self._watches_forks = False
 
-    def after_fork_in_child(self) -> None:
-        if self.current is not None:
-            self.current.forked()
+    def running(self, asked: Asked) -> Reconciler | None:
+        """The current reconciler, if it is what is asked for; raises `AlreadyRunning` if it is another."""
+        current = self._current
+        if current is None or current.is_over:
+            return None
+        if current.is_closing:
+            raise AlreadyRunning(
+                f"Rheostat is still stopping the profiler that {self._asked[0]} governs: wait for stop()"
+            )
+        if self._asked == asked:
+            return current
+        raise AlreadyRunning(
+            f"Rheostat already runs in this process with {self._asked[0]} and tags {dict(self._asked[1])}; asked for "
+            f"{asked[0]} and tags {dict(asked[1])}: stop it first"
+        )
+
+    def begin(self, asked: Asked, config: Config, made: Reconciler) -> Reconciler:
+        """Make it current and begin, unless another thread has been quicker."""
+        with FORKS.held_off():
+            running = self.running(asked)
+            if running is not None:
+                return running
+            self._watch_forks()
+            self._current, self._asked = made, asked
+            if not config.disabled:
+                made.begin(config)
+            return made
+
+    def _watch_forks(self) -> None:
+        if not self._watches_forks:
+            self._watches_forks = True
+            FORKS.watch()
+            os.register_at_fork(after_in_child=self._after_fork_in_child)
+
+    def _after_fork_in_child(self) -> None:
+        if self._current is not None:
+            self._current.forked()
 
 
 _PROCESS = _Process()
@@ -45,12 +80,12 @@ def start(
     """Govern the profiler of this process as the YAML file `config` says; returns at once.
 
     `tags` are added to the configuration's own. Each of `observers` is called, in the control thread, with every
-    `Transition`. A second call with the same file and tags gives the same reconciler.
+    `Transition`. A second call with the same file and tags gives the same reconciler, with the observers that it has.
 
     An invalid file never stops the service: it is logged as one ERROR, and the reconciler that is returned does
     nothing. With `strict` it raises `ConfigError` instead.
 
-    Raises `AlreadyRunning` if another configuration governs this process.
+    Raises `AlreadyRunning` if another configuration governs this process, or if the last one has not ended yet.
 
         with rheostat.start("config.yaml", tags={"version": "1.4"}) as profiling:
             serve()
@@ -67,43 +102,20 @@ def govern(
     sink: Sink,
 ) -> Reconciler:
     """What `start` does, with a choice where records go."""
-    tags = _text_only(tags or {})
-    asked = (locate(path), tags)
-    with FORKS.held_off():
-        current = _PROCESS.current
-        if current is not None and not current.is_over:
-            if _PROCESS.asked == asked:
-                return current
-            raise AlreadyRunning(_PROCESS.asked[0], asked[0])
-        if not _PROCESS.watches_forks:
-            _PROCESS.watches_forks = True
-            FORKS.watch()
-            os.register_at_fork(after_in_child=_PROCESS.after_fork_in_child)
-        made = _make(path, tags, observers, strict, sink)
-        _PROCESS.current, _PROCESS.asked = made, asked
-        return made
-
-
-def _make(
-    path: str | os.PathLike[str],
-    tags: Mapping[str, str],
-    observers: Sequence[Observer],
-    strict: bool,
-    sink: Sink,
-) -> Reconciler:
+    asked = (locate(path), _text_only(tags or {}))
+    running = _PROCESS.running(asked)
+    if running is not None:
+        return running
     journal = Journal(sink, time.monotonic)
     try:
-        config = load_config(path, tags=tags)
+        config = load_config(path, tags=asked[1])
     except ConfigError as error:
         if strict:
             raise
         report_invalid(journal, error)
-        return Reconciler(None, observers, journal, str(error))
+        return Reconciler(None, (), journal, str(error))
     journal.secrets = config.secrets
-    made = Reconciler(config, observers, journal)
-    if not config.disabled:
-        made.begin(config)
-    return made
+    return _PROCESS.begin(asked, config, Reconciler(config, tuple(observers), journal))
 
 
 def _text_only(tags: Mapping[str, str]) -> Mapping[str, str]:

@@ -2,23 +2,28 @@
 
 import atexit
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from .calls import ThreadedCalls
+from .backend import PermanentError
 from .config import Config
 from .flagsource import FlagSource
+from .forking import FORKS
+from .lease import IGNORANCE
 from .log import Journal, describe
-from .loop import Loop
 from .machine import State
 from .policy import Policy
 from .problem import ConfigError
 from .status import Snapshot, Status
 from .transition import Observer
 from .wake import Wake
+
+if TYPE_CHECKING:
+    from .loop import Loop
 
 THREAD_NAME: Final = "rheostat"
 
@@ -47,8 +52,9 @@ class Reconciler:
         self._wake = Wake()
         self._ended = threading.Event()
         self._closing = False
+        self._exit_by = math.inf
         self._loop: Loop | None = None
-        self._before_loop = Snapshot(pid=os.getpid(), error=error)
+        self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
 
     def status(self) -> Status:
         """What is true now. Never blocks; ages are those of this moment."""
@@ -63,7 +69,8 @@ class Reconciler:
     def stop(self, timeout: float | None = None) -> bool:
         """Stop the profiler and let go of everything; waits up to `timeout` seconds (None: the stop deadline).
 
-        Gives True once all is let go. With False it goes on in the background, as far as the backend allows.
+        Gives True once all is let go; False if the backend needs longer, and it goes on in the background, or if
+        the backend refused to stop.
         """
         self._closing = True
         if self._loop is not None:
@@ -72,7 +79,7 @@ class Reconciler:
         thread = self._thread
         if thread is None or threading.current_thread() is thread:
             return thread is None
-        return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout)
+        return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout) and self._is_stopped
 
     def __enter__(self) -> Self:
         return self
@@ -82,18 +89,41 @@ class Reconciler:
 
     @property
     def is_over(self) -> bool:
-        """It has been told to stop, has given up, or has never begun: another may take its place."""
-        return self._closing or self._thread is None or self._ended.is_set()
+        """It has ended, or never begun, and left no session behind: another may take its place."""
+        return (self._thread is None or self._ended.is_set()) and self._is_stopped
+
+    @property
+    def is_closing(self) -> bool:
+        return self._closing
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._loop is None or self._loop.state is State.STOPPED
 
     def begin(self, config: Config, *, forked_from: State | None = None) -> None:
-        """Start the control thread."""
+        """Start the control thread; where the process cannot have one more, say so and do nothing."""
+        thread = threading.Thread(target=self._run, args=(config, forked_from), name=THREAD_NAME, daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._thread = None
+            self._before_loop = self._before_loop._replace(error=describe(error))
+            text = f"Rheostat could not start, the process runs unprofiled: {describe(error)}"
+            self._journal.say(logging.ERROR, "start_failed", text)
+            return
         atexit.register(self._at_exit)
-        self._thread = threading.Thread(target=self._run, args=(config, forked_from), name=THREAD_NAME, daemon=True)
-        self._thread.start()
 
     def forked(self) -> None:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
-        if self.is_over or self._config is None:
+        if self._thread is None or self._config is None:
+            return
+        if self._closing or self._ended.is_set():
+            # The parent's thread is not here to wait for.
+            atexit.unregister(self._at_exit)
+            self._left_behind.append((self._loop, self._wake, self._ended, self._thread))
+            self._begin_anew()
+            self._closing, self._thread = True, None
             return
         state = State.STOPPED if self._loop is None else self._loop.state
         self._left_behind.append((self._loop, self._wake, self._ended, self._thread))
@@ -105,31 +135,51 @@ class Reconciler:
         try:
             if forked_from is not None:
                 self._pause(_FORK_SETTLES)
+                text = f"forked from process {os.getppid()}, whose profiler was {forked_from}: begins anew"
+                self._journal.say(logging.INFO, "forked", text)
             source = self._assemble(config, forked_from)
             if self._loop is not None:
                 self._repeat(self._loop)
         finally:
             _let_go(source, self._journal)
             if self._loop is not None:
-                self._journal.say(logging.INFO, "closed", "Rheostat has let go of the profiler")
+                self._say_closed()
             self._ended.set()
             atexit.unregister(self._at_exit)
 
-    def _repeat(self, loop: Loop) -> None:
+    def _say_closed(self) -> None:
+        if self._is_stopped:
+            self._journal.say(logging.INFO, "closed", "Rheostat has let go of the profiler")
+        else:
+            self._journal.say(logging.ERROR, "closed", "Rheostat has ended, but the profiler refused to stop")
+
+    def _repeat(self, loop: "Loop") -> None:
         if self._closing:
             loop.close()
+        pace = _Pace()
         while not loop.finished:
+            pace.keep()
             try:
                 rest = loop.step()
             # A defect of ours must not end the thread that can still turn profiling off.
             except BaseException as error:
-                self._journal.complain("defect", f"defect in Rheostat: {describe(error)}", about="defect")
+                self._journal.complain(
+                    "defect",
+                    f"defect in Rheostat: {self._journal.describe(error)}",
+                    about="defect",
+                    level=logging.ERROR,
+                )
                 rest = _AFTER_A_DEFECT
             if not loop.finished:
                 self._wake.wait(rest)
 
     def _assemble(self, config: Config, forked_from: State | None) -> FlagSource | None:
         """Build source, backend and loop, as often as it takes; None if that cannot work or is no longer wanted."""
+        # The host's start-up does not pay for the loop; this thread has the time.
+        with FORKS.held_off():
+            from .calls import ThreadedCalls
+            from .loop import Loop
+
         failures = 0
         while not self._closing:
             source: FlagSource | None = None
@@ -144,9 +194,11 @@ class Reconciler:
             except BaseException as error:
                 _let_go(source, self._journal)
                 failures += 1
-                self._before_loop = self._before_loop._replace(error=f"plug-in: {describe(error)}")
-                text = f"a plug-in could not be built: {describe(error)}"
+                text = f"a plug-in could not be built: {self._journal.describe(error)}"
+                self._before_loop = self._before_loop._replace(error=text)
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
+                if isinstance(error, PermanentError):
+                    return None
                 self._pause(config.policy.backoff.delay(failures, _random))
                 continue
             self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
@@ -156,7 +208,7 @@ class Reconciler:
                 identity=config.identity(),
                 source=source,
                 backend=backend,
-                calls=ThreadedCalls(time.monotonic, self._exit_before_the_agent),
+                calls=ThreadedCalls(time.monotonic, self._exit_before_the_agent, lambda: self._closing),
                 journal=self._journal,
                 clock=time.monotonic,
                 random=_random,
@@ -168,7 +220,7 @@ class Reconciler:
         return None
 
     def _give_up(self, error: ConfigError) -> None:
-        self._before_loop = self._before_loop._replace(error=str(error))
+        self._before_loop = self._before_loop._replace(error=self._journal.mask(str(error)))
         report_invalid(self._journal, error)
 
     def _pause(self, seconds: float) -> None:
@@ -188,8 +240,13 @@ class Reconciler:
             atexit.register(self._at_exit)
 
     def _at_exit(self) -> None:
-        """Give the control thread the chance to flush the last window, for `exit_deadline` at most."""
-        self.stop(self._policy.exit_deadline)
+        """Give the control thread the chance to flush the last window, for `exit_deadline` at most.
+
+        It is registered more than once; all its calls share the one deadline.
+        """
+        now = time.monotonic()
+        self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
+        self.stop(max(0.0, self._exit_by - now))
 
 
 def _let_go(source: FlagSource | None, journal: Journal) -> None:
@@ -197,7 +254,7 @@ def _let_go(source: FlagSource | None, journal: Journal) -> None:
         if source is not None:
             source.close()
     except BaseException as error:
-        journal.complain("source_unavailable", f"flag source: close() raised: {describe(error)}", about="close")
+        journal.complain("source_unavailable", f"flag source: close() raised: {journal.describe(error)}", about="close")
 
 
 def report_invalid(journal: Journal, error: ConfigError) -> None:
@@ -210,3 +267,25 @@ def report_invalid(journal: Journal, error: ConfigError) -> None:
 def _random() -> float:
     """In [0, 1). The host's `random` is left alone: it may be seeded, and a forked child would repeat it."""
     return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+class _Pace:
+    """Owns the least distance of steps: a source that calls without end must not take the host's CPU.
+
+    Short bursts go through, so that a restart waits for nothing.
+    """
+
+    _MOST: Final = 100
+    _BREATH: Final = 0.01
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+        self._steps = 0
+
+    def keep(self) -> None:
+        now = time.monotonic()
+        if now - self._since >= 1.0:
+            self._since, self._steps = now, 0
+        self._steps += 1
+        if self._steps > self._MOST:
+            time.sleep(self._BREATH)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from .forking import FORKS
+from .log import describe
 from .problem import did_you_mean
 
 
@@ -43,8 +44,14 @@ class Family(NamedTuple):
             return self._load(kind, kind)
         return self._load(kind, self._entry_point(kind))
 
+    def look_up(self, kind: str) -> None:
+        """Find out whether there is such a kind, without importing it. Raises `UnknownKind`."""
+        if kind not in self.builtins and ":" not in kind:
+            self._entry_point(kind)
+
     def _entry_point(self, kind: str) -> str:
-        from importlib.metadata import entry_points
+        with FORKS.held_off():
+            from importlib.metadata import entry_points
 
         found = {each.name: f"{each.module}:{each.attr}" for each in entry_points(group=self.group)}
         if kind not in found:
@@ -60,7 +67,7 @@ class Family(NamedTuple):
                 loaded = getattr(loaded, part)
         # The module is a stranger's code: it may raise anything, SystemExit included, and must not end the host.
         except BaseException as error:
-            raise BrokenPlugin(self, kind, f"{type(error).__name__}: {error}") from error
+            raise BrokenPlugin(self, kind, describe(error)) from error
         if not isinstance(loaded, type):
             raise BrokenPlugin(self, kind, "it is not a class")
         lacks = [each for each in self.needs if not hasattr(loaded, each)]
@@ -101,7 +108,7 @@ SOURCES: Final = Family(
     section="source",
     group="rheostat.flagsources",
     builtins={"yaml": BuiltIn("rheostat_flagsources.yaml_file:YamlFileSource")},
-    needs=("Options", "poll_interval", "open", "read", "close"),
+    needs=("Options", "open", "read", "close"),
 )
 
 BACKENDS: Final = Family(

@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .filepath import FilePath
 from .flagsource import FlagSource, Reading, SourceUnavailable
 from .lease import IGNORANCE, Knowledge, learn, lose
-from .log import Journal, describe
+from .log import Journal
+from .values import shorten
 
 KILL_SWITCH_INTERVAL: Final = 1.0
 """Seconds between looks at the kill switch."""
 
 SHORTEST_POLL: Final = 0.01
 """Seconds; a source that asks for less would take the host's CPU."""
+
+_LONGEST: Final = 300
 
 
 class Seen(NamedTuple):
@@ -40,8 +44,8 @@ class Watch:
         self._seen = UNSEEN
 
     def look(self, now: float) -> Seen:
-        known = self._ask(now)
         killed = self._kill_switch is not None and self._exists(self._kill_switch)
+        known = self._ask(now)
         if known is not self._seen.known or killed != self._seen.killed:
             self._seen = Seen(known, killed)
         return self._seen
@@ -53,7 +57,9 @@ class Watch:
             interval = self._source.poll_interval
             return switch if interval is None else min(switch, max(SHORTEST_POLL, float(interval)))
         except BaseException as error:
-            self._journal.once("source_unavailable", f"flag source: poll_interval: {describe(error)}", about="poll")
+            self._journal.once(
+                "source_unavailable", f"flag source: poll_interval: {self._journal.describe(error)}", about="poll"
+            )
             return switch
 
     def _exists(self, path: FilePath) -> bool:
@@ -73,19 +79,26 @@ class Watch:
             if not isinstance(reading, Reading):
                 raise TypeError(f"read() gave {type(reading).__name__} instead of a Reading")
             known = learn(reading, self._wanted, now, self._seen.known)
-        except SourceUnavailable as error:
-            return self._lost(str(error.reason), error.retry_at, now)
         except BaseException as error:
-            return self._lost(describe(error), None, now)
+            return self._lost(error, now)
         self._last = reading
         self._tell(known)
         return known
 
-    def _lost(self, reason: str, retry_at: float | None, now: float) -> Knowledge:
+    def _lost(self, error: BaseException, now: float) -> Knowledge:
         self._last = None
+        reason, retry_at = self._why(error)
         known = lose(self._seen.known, reason, retry_at, now)
         self._tell(known)
         return self._seen.known if known == self._seen.known else known
+
+    def _why(self, error: BaseException) -> tuple[str, float | None]:
+        """The reason in one short line, and when it will try again; the exception is a stranger's, whatever it is."""
+        with suppress(BaseException):
+            if isinstance(error, SourceUnavailable):
+                retry_at = None if error.retry_at is None else float(error.retry_at)
+                return shorten(self._journal.mask(str(error.reason)), _LONGEST), retry_at
+        return self._journal.describe(error), None
 
     def _tell(self, known: Knowledge) -> None:
         if known.stale_since is None:

@@ -29,7 +29,7 @@ class _Bootstrap(object):
 
         self._threading = threading
         self._attaching = threading.Lock()
-        self._held_for_fork = False
+        self._forking = 0
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
         )
@@ -52,11 +52,12 @@ class _Bootstrap(object):
 
     def _before_fork(self):
         """A child forked in the middle of an import would wait for the import's lock for ever."""
-        self._held_for_fork = self._attaching.acquire(timeout=1)
+        if self._attaching.acquire(timeout=1):
+            self._forking = self._threading.get_ident()
 
     def _after_fork(self):
-        if self._held_for_fork:
-            self._held_for_fork = False
+        if self._forking == self._threading.get_ident():
+            self._forking = 0
             self._attaching.release()
 
     def _after_fork_in_child(self):
