@@ -105,6 +105,7 @@ class Stepped:
         self.source = ScriptedSource()
         self.backend = backend or RecordingBackend()
         self.woken = 0
+        self.journal = Journal(self.records, self.clock)
         self.loop = Loop(
             rules=rules,
             policy=policy,
@@ -112,7 +113,7 @@ class Stepped:
             source=self.source,
             backend=self.backend,
             calls=self.calls,
-            journal=Journal(self.records, self.clock),
+            journal=self.journal,
             clock=self.clock,
             random=lambda: 0.5,
             wake=self._wake,

@@ -326,7 +326,7 @@ def test_check_finds_a_class_beside_the_application(folder: Path, command: tuple
         ("nowhere:Source", "ModuleNotFoundError: No module named 'nowhere'"),
         ("strangers:STRANGER", "AttributeError"),
         ("leaver:Source", "SystemExit: 7"),
-        ("strangers:Sampler", "it has no poll_interval, open, read, close"),
+        ("strangers:Sampler", "it has no open, read, close"),
         ("yml", "found 'yml', expected one of yaml, or package.module:Class (did you mean 'yaml'?)"),
     ],
 )

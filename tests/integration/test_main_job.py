@@ -108,17 +108,32 @@ def test_flags_turn_the_agent_on_retune_it_and_turn_it_off(tmp_path: Path, recei
     assert 2 == sum(each["event"] == "adjusted" for each in events), "each distinct adjustment is said once"
 
 
+WORKER = """\
+import sys, time
+
+sys.stdin.readline()
+while time.thread_time() < 0.5:
+    sum(range(2000))
+print("worked", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_the_last_window_is_flushed_at_exit(tmp_path: Path, receiver: Receiver) -> None:
-    """A process that ends while it profiles stops the session first, and its last window arrives."""
+    """A process that ends while it profiles stops the session first, and what was not uploaded yet arrives."""
     prepare(tmp_path, receiver.address, "profiling_enabled: true\nprofiling_sample_rate: 100\n")
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("upload_interval: 1", "upload_interval: 60"))
+    (tmp_path / "app.py").write_text(WORKER)
     with run(tmp_path) as child:
         child.event("transition", to="running")
-        receiver.wait_for(at(100, "gil"), TIMEOUT)
-        before = len(receiver.profiles())
+        child.tell("work")
+        assert "worked" == child.out.next()
+        assert () == receiver.profiles()
         assert 0 == child.finish()
         closing = child.event("transition", to="stopped")
     assert "close" == closing["cause"]["kind"]
-    assert len(receiver.profiles()) > before
+    assert 1 == len(receiver.profiles())
 
 
 def test_a_hung_server_does_not_hold_up_exit(tmp_path: Path, hung_server: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,3 +194,122 @@ def test_a_stopped_reconciler_stays_stopped_in_a_child(config: Path, tmp_path: P
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert "1\n" == ended([sys.executable, "-c", code], tmp_path).stdout
+
+
+EXITING = """\
+import os, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, {folder!r})
+import rheostat
+running = threading.Event()
+def observe(made):
+    if made.trigger == "started": running.set()
+rheostat.start({config!r}, observers=[observe])
+assert running.wait(10)
+if {forks}:
+    running.clear()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os._exit(0)
+    assert running.wait(10)
+print(time.time(), flush=True)
+"""
+
+HANGING = """\
+import threading
+
+class Backend:
+    Options = dict
+    parameters = None
+
+    def __init__(self, options, identity):
+        pass
+
+    def start(self, settings):
+        pass
+
+    def stop(self):
+        threading.Event().wait(20)
+"""
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_exit_waits_for_a_hung_stop_once(config: Path, tmp_path: Path, forks: bool) -> None:
+    """The exit deadline is one for all, also in a child: two of them would be 8 s here."""
+    (tmp_path / "hanging.py").write_text(HANGING)
+    config.write_text(CONFIG.replace("kind: noop", "kind: 'hanging:Backend'") + "policy: {exit_deadline: 4s}\n")
+    script = tmp_path / "exiting.py"
+    script.write_text(EXITING.format(folder=str(tmp_path), config=str(config), forks=forks))
+    done = ended([sys.executable, str(script)], tmp_path)
+    assert 3.9 <= time.time() - float(done.stdout) < 7.0
+
+
+def test_start_after_a_stop_that_is_not_done_is_refused(
+    config: Path, tmp_path: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are never two sessions: whoever stops with little patience has to wait before starting anew."""
+    release = threading.Event()
+    (tmp_path / "slow_backend.py").write_text(HANGING.replace("threading.Event().wait(20)", "release.wait(20)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    import slow_backend  # type: ignore[import-not-found]  # written above
+
+    slow_backend.release = release
+    config.write_text(CONFIG.replace("kind: noop", "kind: 'slow_backend:Backend'"))
+    reconciler = rheostat.start(config, observers=[watcher])
+    watcher.wait_for(State.RUNNING)
+    assert not reconciler.stop(0)
+    with pytest.raises(AlreadyRunning, match="still stopping"):
+        rheostat.start(config)
+    release.set()
+    assert reconciler.stop()
+
+
+def test_a_process_without_a_thread_to_spare_is_not_harmed(
+    config: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no thread can be started, start says so and gives a reconciler that does nothing."""
+
+    def exhausted(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", exhausted)
+    reconciler = rheostat.start(config)
+    assert "can't start new thread" in reconciler.status().error
+    assert reconciler.status().closed
+    assert reconciler.stop()
+    assert ["start_failed"] == [each.rheostat_event for each in caplog.records]  # type: ignore[attr-defined]  # from extra
+
+
+def test_a_source_that_calls_without_end_does_not_take_the_cpu(
+    config: Path, tmp_path: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`changed` may be called any number of times: the flags are not looked at as often."""
+    (tmp_path / "eager_source.py").write_text(
+        "from rheostat import Reading\n"
+        "class Source:\n"
+        "    Options = dict\n"
+        "    poll_interval = None\n"
+        "    reads = 0\n"
+        "    def __init__(self, options, identity): pass\n"
+        "    def open(self, changed): self.changed = changed\n"
+        "    def read(self, wanted):\n"
+        "        type(self).reads += 1\n"
+        "        if self.reads == 150: go_on.set()\n"
+        "        self.changed()\n"
+        "        return Reading({'profiling_enabled': True})\n"
+        "    def close(self): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import eager_source  # type: ignore[import-not-found]  # written above
+
+    eager_source.go_on = threading.Event()
+    config.write_text(
+        CONFIG.replace("{kind: yaml, path: flags.yaml, poll_interval: 10s}", "{kind: 'eager_source:Source'}")
+    )
+    with rheostat.start(config):
+        assert eager_source.go_on.wait(TIMEOUT)
+        began, before = time.monotonic(), eager_source.Source.reads
+        while time.monotonic() - began < 0.5:
+            threading.Event().wait(0.1)
+        assert eager_source.Source.reads - before < 200

@@ -62,7 +62,22 @@ RATES = [
 MODES = [("gil", "gil"), ("wall", "wall"), ("cpu", HOLD), ("banana", HOLD), (7, HOLD), (None, HOLD), (ABSENT, "gil")]
 FRAMES = [(64, 64), (100_000, 512), (ABSENT, 128), ("64", 64), ("many", OFF), (None, OFF)]
 
-FAILURES = [SourceUnavailable("down"), RuntimeError("bug"), SystemExit(3), KeyboardInterrupt(), MemoryError()]
+
+class Unfinished(SourceUnavailable):
+    """Made by somebody who forgot to call the parent's constructor."""
+
+    def __init__(self) -> None:
+        pass
+
+
+FAILURES = [
+    Unfinished(),
+    SourceUnavailable("down"),
+    RuntimeError("bug"),
+    SystemExit(3),
+    KeyboardInterrupt(),
+    MemoryError(),
+]
 ERRORS = [
     TemporaryError("busy"), RuntimeError("bug"), SystemExit(3), KeyboardInterrupt(), MemoryError(), RecursionError(),
     PermanentError("never"),
@@ -98,10 +113,11 @@ class Model:
 
     def look(self, now: float, flags: dict[str, Any] | None, stale_since: float | None, killed: bool) -> None:
         """The loop looks at the source: `flags` is None where it fails."""
-        if flags is not None:
-            # A source that goes on being stale cannot move the beginning of the lease.
-            since = [each for each in (stale_since, self.stale_since) if each is not None]
-            self.known, self.stale_since = dict(flags), None if stale_since is None else min(since)
+        if flags is not None and stale_since is None:
+            self.known, self.stale_since = dict(flags), None
+        elif flags is not None:
+            # Stale values leave the last fresh ones, and one that goes on being stale cannot prolong the lease.
+            self.stale_since = min(each for each in (stale_since, self.stale_since) if each is not None)
         elif self.stale_since is None:
             self.stale_since = now
         expired = self.stale_since is not None and now - self.stale_since >= LEASE

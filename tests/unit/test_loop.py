@@ -402,3 +402,117 @@ def test_a_thread_that_cannot_be_started_is_a_failed_start() -> None:
     it.step()
     it.step()
     assert it.status.error.startswith("start failed: MemoryError")
+
+
+@pytest.mark.parametrize("settings", [(), RULES.settings])
+def test_waking_when_it_says_is_enough(settings: tuple[Setting, ...]) -> None:
+    """Backoff, cooldown and splay are waited for exactly, with settings or without, though nobody calls."""
+    it = Stepped(RULES._replace(settings=settings), POLICY._replace(splay=Duration(7.0)))
+    it.source.values = {"on": True}
+    it.wait(it.step())
+    assert "start" == it.status.operation.name
+    rest = it.finish(TemporaryError("busy"))
+    assert rest < 30.0
+    it.wait(rest)
+    assert "start" == it.status.operation.name
+
+
+def test_a_stale_source_turns_nothing_on() -> None:
+    """Values that were stale from the first, or that became another while stale, change nothing."""
+    it = stepped()
+    it.source.values, it.source.stale_since = {"on": True}, it.clock.now - 1.0
+    it.step()
+    assert not it.status.desired.on
+    it.source.values, it.source.stale_since = {"on": False}, None
+    it.step()
+    it.source.values, it.source.stale_since = {"on": True}, it.clock.now
+    it.step()
+    assert not it.status.desired.on
+
+
+def test_a_badly_made_exception_of_a_source_is_an_outage_like_any_other() -> None:
+    """One without a reason, or whose text raises, holds nothing up: the lease ends, the kill switch works."""
+
+    class Bad(SourceUnavailable):
+        def __init__(self) -> None:
+            pass
+
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    it = running()
+    it.source.failure = Bad()
+    it.step()
+    assert "Bad: (its text cannot be shown)" == it.status.source.reason
+    it.wait(900.0)
+    assert "stop" == it.status.operation.name
+
+
+def test_what_a_source_says_is_one_short_line() -> None:
+    """A page of a proxy as the reason neither floods the log nor commands the terminal."""
+    it = stepped()
+    it.source.failure = SourceUnavailable("502\n\x1b[31m" + "x" * 100_000)
+    it.step()
+    assert it.status.source.reason.isprintable()
+    assert len(it.status.source.reason) < 400
+
+
+def test_no_secret_is_in_the_status_or_a_cause() -> None:
+    """What a vendor quotes is masked, also where a cut would leave its beginning."""
+    seen: list[Transition] = []
+    it = running(observers=(seen.append,))
+    it.journal.secrets = ["hunter22-hunter22"]
+    it.source.values = {"on": True, "rate": 60}
+    it.step()
+    it.finish()
+    it.finish(TemporaryError("x" * 285 + "hunter22-hunter22"))
+    it.source.failure = SourceUnavailable("401 for hunter22-hunter22")
+    it.step()
+    assert "hunter" not in repr((it.status, seen, it.records.lines))
+
+
+def test_closing_in_the_middle_of_a_step_starts_nothing_odd() -> None:
+    """Another thread may close at any moment: what is in hand is finished as it was begun."""
+    it = stepped()
+    it.source.values = {"on": True}
+    look = it.loop._watch.look
+
+    def look_and_close(now: float) -> object:
+        seen = look(now)
+        it.loop.close()
+        return seen
+
+    it.loop._watch.look = look_and_close  # type: ignore[method-assign, assignment]  # the moment cannot be hit otherwise
+    it.step()
+    it.finish()
+    assert "stop" == it.status.operation.name
+    it.finish()
+    assert it.loop.finished
+
+
+def test_a_call_that_hangs_while_closing_is_reported_at_its_deadline() -> None:
+    """Closing does not wait for the resync to say so."""
+    it = running()
+    it.loop.close()
+    rest = it.step()
+    assert rest == pytest.approx(10.0)
+    it.wait(rest)
+    assert it.status.operation.stuck
+
+
+def test_a_source_that_says_when_it_will_try_again_is_asked_then() -> None:
+    """The next look is at that moment, if that is before the resync."""
+    it = stepped()
+    it.source.failure = SourceUnavailable("401", retry_at=it.clock.now + 12.0)
+    assert it.step() == pytest.approx(12.0)
+
+
+def test_an_error_is_forgotten_once_off_is_wanted() -> None:
+    """A start that failed is no problem any more when nothing shall run."""
+    it = stepped()
+    it.source.values = {"on": True}
+    it.step()
+    it.finish(TemporaryError("busy"))
+    it.source.values = {"on": False}
+    it.step()
+    assert "" == it.status.error

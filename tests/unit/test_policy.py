@@ -29,11 +29,11 @@ def test_the_backoff_doubles_up_to_its_cap_less_up_to_half(failures: int, longes
 @pytest.mark.parametrize(
     ("make", "blamed"),
     [
-        (lambda: Backoff(initial=Duration(0.0)), {"initial"}),
-        (lambda: Backoff(initial=Duration(600.0)), {"max"}),
-        (lambda: Policy(resync=Duration(0.5)), {"resync"}),
+        (lambda: Backoff(initial=Duration(0.0)).check(), {"initial"}),
+        (lambda: Backoff(initial=Duration(600.0)).check(), {"max"}),
+        (lambda: Policy(resync=Duration(0.5)).check(), {"resync"}),
         (
-            lambda: Policy(start_deadline=Duration(0.0), stop_deadline=Duration(0.0)),
+            lambda: Policy(start_deadline=Duration(0.0), stop_deadline=Duration(0.0)).check(),
             {"start_deadline", "stop_deadline"},
         ),
     ],
