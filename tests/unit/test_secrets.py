@@ -170,3 +170,10 @@ def test_a_secret_that_yaml_misunderstands_is_not_shown(load: Callable[..., Conf
         except ConfigError as error:
             shown = str(error)
         assert "hunter22" not in shown
+
+
+def test_a_header_may_come_from_a_file(load: Callable[..., Config], tmp_path: Path) -> None:
+    """Each value among secret headers has its twin, too."""
+    (tmp_path / "token").write_text("Bearer hunter22\n")
+    config = load("http_headers: {Authorization_file: token}")
+    assert {"Authorization": "Bearer hunter22"} == config.wire().backend.options.headers()
