@@ -5,6 +5,9 @@ import rheostat
 rheostat.start("config.yaml")
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .backend import Backend, BackendError, Health, Parameter, PermanentError, Probing, TemporaryError
 from .desired import Adjustment, Desired
 from .duration import Duration
@@ -16,12 +19,14 @@ from .machine import State, Trigger
 from .options import InvalidOptions
 from .problem import ConfigError, Place, Problem
 from .process import AlreadyRunning, start
-from .reconciler import Reconciler
 from .secret import Secret, Url
-from .status import Operation, SourceStatus, Status
 from .transition import Cause, Observer, Transition
 from .values import Value
 from .vendor import import_vendor
+
+if TYPE_CHECKING:
+    from .reconciler import Reconciler
+    from .status import Operation, SourceStatus, Status
 
 __version__ = "0.1.0"
 
@@ -62,3 +67,12 @@ __all__ = [
     "parse_flags",
     "start",
 ]
+
+# What only a running reconciler needs: those who import Rheostat for its contract do not pay for it.
+_LATER = {"Operation": ".status", "Reconciler": ".reconciler", "SourceStatus": ".status", "Status": ".status"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name], __name__), name)

@@ -17,7 +17,7 @@ from yaml.reader import Reader
 from yaml.resolver import Resolver
 
 from .problem import ConfigError, Place, Problem
-from .values import shorten
+from .values import is_whole, shorten
 
 DEEPEST: Final = 20
 
@@ -65,8 +65,7 @@ class Scalar(NamedTuple):
         text = self.text.lower()
         if text in _ODD_FLOATS:
             return _ODD_FLOATS[text]
-        digits = text.lstrip("+-")
-        if digits.isdigit() and (digits == "0" or digits[0] != "0"):
+        if is_whole(text, len(text)):
             with suppress(ValueError):  # CPython refuses to convert thousands of digits.
                 return int(text)
             return self.text

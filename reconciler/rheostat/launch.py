@@ -14,7 +14,6 @@ from .config import Config, load_config
 from .log import Journal, LoggerSink, Sink, StderrSink, describe
 from .problem import ConfigError
 from .process import AlreadyRunning, govern
-from .reconciler import report_invalid
 
 LogChoice = Literal["text", "json", "none"]
 
@@ -34,7 +33,7 @@ def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, 
     try:
         loaded = load_config(config, tags=tags)
     except ConfigError as error:
-        report_invalid(journal, error)
+        journal.invalid(error.problems)
         if strict:
             sys.exit(_INVALID)
         _withdraw(os.environ)

@@ -98,6 +98,12 @@ class Journal:
         except BaseException:
             return
 
+    def invalid(self, problems: Iterable[object]) -> None:
+        """One ERROR with every problem of a configuration; the service goes on without profiling."""
+        lines = [str(each) for each in problems]
+        text = "the configuration cannot be used, the service runs unprofiled:\n" + "\n".join(lines)
+        self.say(logging.ERROR, "invalid_config", text, problems=lines)
+
     def transition(self, made: Transition) -> None:
         self.say(
             logging.INFO,

@@ -3,13 +3,16 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .config import Config, load_config, locate
 from .forking import FORKS
 from .log import Journal, LoggerSink, Sink
 from .problem import ConfigError
-from .reconciler import Reconciler, report_invalid
 from .transition import Observer
+
+if TYPE_CHECKING:
+    from .reconciler import Reconciler
 
 
 class AlreadyRunning(RuntimeError):
@@ -28,7 +31,7 @@ class _Process:
         self._asked: Asked = ("", {})
         self._watches_forks = False
 
-    def running(self, asked: Asked) -> Reconciler | None:
+    def running(self, asked: Asked) -> "Reconciler | None":
         """The current reconciler, if it is what is asked for; raises `AlreadyRunning` if it is another."""
         current = self._current
         if current is None or current.is_over:
@@ -44,7 +47,7 @@ class _Process:
             f"{asked[0]} and tags {dict(asked[1])}: stop it first"
         )
 
-    def begin(self, asked: Asked, config: Config, made: Reconciler) -> Reconciler:
+    def begin(self, asked: Asked, config: Config, made: "Reconciler") -> "Reconciler":
         """Make it current and begin, unless another thread has been quicker."""
         with FORKS.held_off():
             running = self.running(asked)
@@ -76,7 +79,7 @@ def start(
     tags: Mapping[str, str] | None = None,
     observers: Sequence[Observer] = (),
     strict: bool = False,
-) -> Reconciler:
+) -> "Reconciler":
     """Govern the profiler of this process as the YAML file `config` says; returns at once.
 
     `tags` are added to the configuration's own. Each of `observers` is called, in the control thread, with every
@@ -100,8 +103,11 @@ def govern(
     observers: Sequence[Observer],
     strict: bool,
     sink: Sink,
-) -> Reconciler:
+) -> "Reconciler":
     """What `start` does, with a choice where records go."""
+    with FORKS.held_off():
+        from .reconciler import Reconciler
+
     asked = (locate(path), _text_only(tags or {}))
     running = _PROCESS.running(asked)
     if running is not None:
@@ -112,7 +118,7 @@ def govern(
     except ConfigError as error:
         if strict:
             raise
-        report_invalid(journal, error)
+        journal.invalid(error.problems)
         return Reconciler(None, (), journal, str(error))
     journal.secrets = config.secrets
     return _PROCESS.begin(asked, config, Reconciler(config, tuple(observers), journal))

@@ -221,7 +221,7 @@ class Reconciler:
 
     def _give_up(self, error: ConfigError) -> None:
         self._before_loop = self._before_loop._replace(error=self._journal.mask(str(error)))
-        report_invalid(self._journal, error)
+        self._journal.invalid(error.problems)
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -255,13 +255,6 @@ def _let_go(source: FlagSource | None, journal: Journal) -> None:
             source.close()
     except BaseException as error:
         journal.complain("source_unavailable", f"flag source: close() raised: {journal.describe(error)}", about="close")
-
-
-def report_invalid(journal: Journal, error: ConfigError) -> None:
-    """One ERROR with every problem; the service goes on without profiling."""
-    problems = [str(each) for each in error.problems]
-    text = "the configuration cannot be used, the service runs unprofiled:\n" + "\n".join(problems)
-    journal.say(logging.ERROR, "invalid_config", text, problems=problems)
 
 
 def _random() -> float:

@@ -1,7 +1,6 @@
 """What a flag's value may be, and how it is read without losing anything."""
 
 import math
-import re
 from typing import Final
 
 Value = bool | int | float | str
@@ -9,8 +8,7 @@ Value = bool | int | float | str
 LONGEST_TEXT: Final = 1024
 """Characters a text value may have. Longer ones are an accident, and every profile would carry them."""
 
-_WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,99})", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?", re.ASCII)
+_MOST_DIGITS: Final = 100
 _BOOLS: Final = {"true": True, "false": False}
 _WORDS: Final[dict[type | None, str]] = {
     bool: "true or false",
@@ -55,6 +53,21 @@ def read_as(kind: type | None, raw: object) -> Value:
     raise Unreadable
 
 
+def is_whole(text: str, most_digits: int) -> bool:
+    """A whole number as people write it: a sign, and decimal digits without leading zeros or underscores."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return _are_digits(digits, most_digits) and (digits == "0" or digits[0] != "0")
+
+
+def _is_decimal(text: str) -> bool:
+    whole, point, fraction = text.partition(".")
+    return is_whole(whole, _MOST_DIGITS) and (not point or _are_digits(fraction, _MOST_DIGITS))
+
+
+def _are_digits(text: str, most: int) -> bool:
+    return len(text) <= most and text.isascii() and text.isdigit()
+
+
 def _read_bool(raw: object) -> bool:
     if type(raw) is bool:
         return raw
@@ -70,7 +83,7 @@ def _read_int(raw: object) -> int:
         return raw
     if type(raw) is float and math.isfinite(raw) and raw.is_integer():
         return int(raw)
-    if type(raw) is str and len(raw) <= LONGEST_TEXT and _WHOLE.fullmatch(raw.strip()):
+    if type(raw) is str and len(raw) <= LONGEST_TEXT and is_whole(raw.strip(), _MOST_DIGITS):
         return int(raw.strip())
     raise Unreadable
 
@@ -80,7 +93,7 @@ def _read_float(raw: object) -> float | int:
         return raw
     if type(raw) is int:
         return raw if abs(raw) > 2**1000 else float(raw)
-    if type(raw) is str and len(raw) <= LONGEST_TEXT and _DECIMAL.fullmatch(raw.strip()):
+    if type(raw) is str and len(raw) <= LONGEST_TEXT and _is_decimal(raw.strip()):
         return float(raw.strip())
     raise Unreadable
 
