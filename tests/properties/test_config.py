@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rheostat import ConfigError, Reading, SourceUnavailable, parse_flags
 from rheostat.config import Config, load_config
 from rheostat.log import Journal
-from rheostat.reconciler import report_invalid
 
 SECRET = "s3cretN33dle"
 
@@ -193,7 +192,7 @@ def test_no_secret_is_shown_whatever_is_wrong(node: Node) -> None:
     found = read(render(node).encode())
     memory = Memory()
     if isinstance(found, ConfigError):
-        report_invalid(Journal(memory, lambda: 0.0), found)
+        Journal(memory, lambda: 0.0).invalid(found.problems)
         shown: list[object] = [found, found.problems, memory.told]
     else:
         wiring = found.wire()
