@@ -61,6 +61,7 @@ class ScriptedSource:
         self.values: dict[str, object] = {}
         self.failure: BaseException | None = None
         self.garbage: object = None
+        self.errors: dict[str, str] = {}
         self.stale_since: float | None = None
         self.poll_interval: float | None = None
 
@@ -72,7 +73,7 @@ class ScriptedSource:
             raise self.failure
         if self.garbage is not None:
             return self.garbage  # type: ignore[return-value]  # what a careless plug-in might give
-        return Reading(dict(self.values), stale_since=self.stale_since)
+        return Reading(dict(self.values), errors=dict(self.errors), stale_since=self.stale_since)
 
     def close(self) -> None:
         self.failure = SourceUnavailable("closed")

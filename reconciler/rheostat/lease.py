@@ -1,7 +1,7 @@
 """What is known of the flags, and for how long it may be relied on."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from .desired import OFF
@@ -9,8 +9,6 @@ from .flagsource import Reading
 from .rules import ENABLED, Resolution, Rules, resolve
 from .transition import Cause
 from .values import Value, shorten
-
-_LONGEST: Final = 300
 
 
 class Knowledge(NamedTuple):
@@ -29,8 +27,14 @@ class Knowledge(NamedTuple):
 IGNORANCE: Final = Knowledge(reason="the source has not answered yet")
 
 
-def learn(reading: Reading, wanted: Collection[str], now: float, before: Knowledge = IGNORANCE) -> Knowledge:
-    """What a reading that the source gave amounts to, after what was known before.
+def learn(
+    reading: Reading,
+    wanted: Collection[str],
+    now: float,
+    before: Knowledge = IGNORANCE,
+    clean: Callable[[str], str] = shorten,
+) -> Knowledge:
+    """What a reading that the source gave amounts to, after what was known before; `clean` makes its texts fit to show.
 
     Of a fresh one what is wanted is copied: its mappings are the source's own, may change or raise later, and may
     hold every flag of a company. A stale one leaves the last fresh values, if there are any, with the lease running.
@@ -43,8 +47,8 @@ def learn(reading: Reading, wanted: Collection[str], now: float, before: Knowled
     return Knowledge(
         Reading(
             values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
-            reasons={flag: shorten(str(reading.reasons[flag]), _LONGEST) for flag in wanted if flag in reading.reasons},
-            errors={flag: shorten(str(reading.errors[flag]), _LONGEST) for flag in wanted if flag in reading.errors},
+            reasons={flag: clean(str(reading.reasons[flag])) for flag in wanted if flag in reading.reasons},
+            errors={flag: clean(str(reading.errors[flag])) for flag in wanted if flag in reading.errors},
         )
     )
 

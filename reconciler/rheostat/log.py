@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 from .desired import Adjustment
 from .secret import MASK
 from .transition import Transition
-from .values import shorten
+from .values import LONGEST_LINE, shorten
 
 LOGGER: Final = logging.getLogger("rheostat")
 
@@ -22,7 +22,6 @@ REPEAT_AFTER: Final = 60.0
 _SHORTEST_SECRET: Final = 5
 _REMEMBERED: Final = 256
 _DISTINCT: Final = 8
-_LONGEST: Final = 300
 
 Fields = Mapping[str, Any]
 
@@ -155,8 +154,12 @@ class Journal:
             self.say(logging.INFO, event, message)
 
     def describe(self, error: BaseException) -> str:
-        """An exception in one short line without secrets, which are masked before anything is cut."""
-        return shorten(self.mask(_text_of(error)), _LONGEST)
+        """An exception in one short line without secrets."""
+        return self.clean(_text_of(error))
+
+    def clean(self, text: str) -> str:
+        """What a stranger says, in one short line without secrets, which are masked before anything is cut."""
+        return shorten(self.mask(text), LONGEST_LINE)
 
     def mask(self, text: str) -> str:
         # The longest first: one may begin like another.
@@ -177,7 +180,7 @@ class Journal:
 
 def describe(error: BaseException) -> str:
     """An exception in one short line, where no secret is known."""
-    return shorten(_text_of(error), _LONGEST)
+    return shorten(_text_of(error), LONGEST_LINE)
 
 
 def _text_of(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from .rules import Rules
 from .slot import Call, CallSlot
 from .status import Snapshot
 from .transition import Cause, Observer
-from .values import Value, shorten
+from .values import Value
 from .watch import UNSEEN, Watch
 
 _FIRST_PROBE: Final = 1.0
@@ -265,7 +265,7 @@ class Loop:
             health = Health("unknown", f"the probe failed: {self._journal.describe(outcome.error)}")
         elif not isinstance(health, Health):
             health = Health("unknown", f"the probe gave {type(health).__name__} instead of a Health")
-        self._health = health = Health(health.status, shorten(self._journal.mask(str(health.detail)), 300))
+        self._health = health = Health(health.status, self._journal.clean(str(health.detail)))
         if health.status == "healthy":
             self._gate.succeeded()
         if health.status != "failed":

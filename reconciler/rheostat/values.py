@@ -124,6 +124,10 @@ def printable(raw: object) -> bool | int | float | str | None:
     return f"an object of type {shorten(type(raw).__name__)}"
 
 
+LONGEST_LINE: Final = 300
+"""Characters that are shown of what a stranger's code says."""
+
+
 def shorten(text: str, longest: int = 80) -> str:
     """The text on one line, with what cannot be printed escaped, cut to `longest` characters."""
     cut = text if len(text) <= longest else f"{text[:longest]}… ({len(text)} characters)"

@@ -9,15 +9,12 @@ from .filepath import FilePath
 from .flagsource import FlagSource, Reading, SourceUnavailable
 from .lease import IGNORANCE, Knowledge, learn, lose
 from .log import Journal
-from .values import shorten
 
 KILL_SWITCH_INTERVAL: Final = 1.0
 """Seconds between looks at the kill switch."""
 
 SHORTEST_POLL: Final = 0.01
 """Seconds; a source that asks for less would take the host's CPU."""
-
-_LONGEST: Final = 300
 
 
 class Seen(NamedTuple):
@@ -78,7 +75,7 @@ class Watch:
                 return self._seen.known
             if not isinstance(reading, Reading):
                 raise TypeError(f"read() gave {type(reading).__name__} instead of a Reading")
-            known = learn(reading, self._wanted, now, self._seen.known)
+            known = learn(reading, self._wanted, now, self._seen.known, self._journal.clean)
         except BaseException as error:
             return self._lost(error, now)
         self._last = reading
@@ -97,7 +94,7 @@ class Watch:
         with suppress(BaseException):
             if isinstance(error, SourceUnavailable):
                 retry_at = None if error.retry_at is None else float(error.retry_at)
-                return shorten(self._journal.mask(str(error.reason)), _LONGEST), retry_at
+                return self._journal.clean(str(error.reason)), retry_at
         return self._journal.describe(error), None
 
     def _tell(self, known: Knowledge) -> None:

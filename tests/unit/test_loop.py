@@ -466,6 +466,10 @@ def test_no_secret_is_in_the_status_or_a_cause() -> None:
     it.step()
     it.finish()
     it.finish(TemporaryError("x" * 285 + "hunter22-hunter22"))
+    it.source.errors = {"rate": "x" * 285 + "hunter22-hunter22"}
+    it.step()
+    assert "the source says" in it.status.adjustments[0].rule
+    assert "hunter" not in repr(it.status)
     it.source.failure = SourceUnavailable("401 for hunter22-hunter22")
     it.step()
     assert "hunter" not in repr((it.status, seen, it.records.lines))
