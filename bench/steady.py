@@ -132,13 +132,13 @@ def _running(config_file: Path) -> Loop:
     """The loop as the control thread builds it, stepped until a session runs."""
     config = load_config(config_file)
     wiring, wake = config.wire(), Wake()
-    source = wiring.source.build(config.identity())
+    source = wiring.sources[""].build(config.identity())
     source.open(wake.ring)
     loop = Loop(
         rules=wiring.rules,
         policy=config.policy,
         identity=config.identity(),
-        source=source,
+        sources={"": source},
         backend=wiring.backend.build(config.identity()),
         calls=ThreadedCalls(time.monotonic, lambda: None, lambda: False),
         journal=Journal(LoggerSink(), time.monotonic),

@@ -111,7 +111,7 @@ class Stepped:
             rules=rules,
             policy=policy,
             identity=IDENTITY,
-            source=self.source,
+            sources={"": self.source},
             backend=self.backend,
             calls=self.calls,
             journal=self.journal,

@@ -21,10 +21,11 @@ _SHORTEST_POLL: Final = 0.01
 # Nobody compares options, and each method that a dataclass writes costs the importing process.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class YamlFileOptions:
-    """`path` of the file, and how often to look at it (seconds)."""
+    """`path` of the file, how often to look at it (seconds), and whether without the file no flag is defined."""
 
     path: FilePath
     poll_interval: Duration = Duration(1.0)
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if self.poll_interval < _SHORTEST_POLL:
@@ -46,6 +47,7 @@ class YamlFileSource:
     def __init__(self, options: YamlFileOptions, identity: Identity) -> None:
         self._path = options.path
         self._poll_interval = options.poll_interval
+        self._without = Reading({}) if options.optional else None
         self._signature: Signature | None = None
         self._data: bytes | None = None
         self._found: Reading | str = f"{options.path}: is being written"
@@ -66,6 +68,8 @@ class YamlFileSource:
                 self._look(before, wanted)
         except (OSError, ValueError) as error:
             self._signature = None
+            if self._without is not None and isinstance(error, FileNotFoundError):
+                return self._without
             why = getattr(error, "strerror", None) or str(error)
             raise SourceUnavailable(f"{self._path}: {why}; expected a YAML file of flags") from None
         if isinstance(self._found, Reading):
@@ -114,10 +118,9 @@ def _signature(found: os.stat_result) -> Signature:
 
 
 def _is_same(one: Reading | str, other: Reading | str) -> bool:
-    """Nothing has changed. To Python ``True`` and ``1`` are equal, to who reads the flags they may not be."""
     if isinstance(one, str) or isinstance(other, str):
         return one == other
-    return one == other and all(type(value) is type(other.values[flag]) for flag, value in one.values.items())
+    return one.is_same_as(other)
 
 
 def _is_fresh(found: os.stat_result) -> bool:

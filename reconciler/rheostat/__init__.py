@@ -13,7 +13,8 @@ from .desired import Adjustment, Desired
 from .duration import Duration
 from .filepath import FilePath
 from .flagfile import parse_flags
-from .flagsource import FlagSource, Reading, SourceUnavailable
+from .flagsource import FlagSource, NotReady, Reading, SourceUnavailable
+from .hostobject import HostObject
 from .identity import Identity
 from .machine import State, Trigger
 from .options import InvalidOptions
@@ -27,6 +28,7 @@ from .vendor import import_vendor
 if TYPE_CHECKING:
     from .reconciler import Reconciler
     from .status import Operation, SourceStatus, Status
+    from .vendorlog import VendorLog
 
 __version__ = "0.1.0"
 
@@ -42,8 +44,10 @@ __all__ = [
     "FilePath",
     "FlagSource",
     "Health",
+    "HostObject",
     "Identity",
     "InvalidOptions",
+    "NotReady",
     "Observer",
     "Operation",
     "Parameter",
@@ -63,13 +67,20 @@ __all__ = [
     "Trigger",
     "Url",
     "Value",
+    "VendorLog",
     "import_vendor",
     "parse_flags",
     "start",
 ]
 
 # What only a running reconciler needs: those who import Rheostat for its contract do not pay for it.
-_LATER = {"Operation": ".status", "Reconciler": ".reconciler", "SourceStatus": ".status", "Status": ".status"}
+_LATER = {
+    "Operation": ".status",
+    "Reconciler": ".reconciler",
+    "SourceStatus": ".status",
+    "Status": ".status",
+    "VendorLog": ".vendorlog",
+}
 
 
 def __getattr__(name: str) -> Any:

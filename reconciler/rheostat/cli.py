@@ -110,14 +110,15 @@ def _check(options: argparse.Namespace) -> int:
 def _findings(config: Config) -> list[str]:
     """What a valid configuration still lacks on this machine."""
     findings = []
-    for section in (config.sections.source, config.sections.backend):
+    for section in (*config.sections.sources, config.sections.backend):
         builtin = section.family.builtins.get(section.kind) if section is not None else None
         missing = builtin.missing() if builtin is not None else None
         if section is not None and missing is not None:
-            findings.append(f"{section.family.section}.kind: {missing}")
+            findings.append(f"{section.path}.kind: {missing}")
     wiring = config.wire()
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
-    for name, plugin in (("source", wiring.source), ("backend", wiring.backend)):
+    sources = ((f"source {layer}".strip(), plugin) for layer, plugin in wiring.sources.items())
+    for name, plugin in (*sources, ("backend", wiring.backend)):
         try:
             plugin.build(config.identity())
         # A stranger's constructor may raise anything.

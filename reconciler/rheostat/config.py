@@ -12,8 +12,8 @@ from .identity import Identity
 from .interpolation import interpolate
 from .log import describe
 from .policy import Policy
-from .problem import ConfigError, Place, Problem
-from .registry import BACKENDS, SOURCES, Family, PluginError
+from .problem import ConfigError, Place, Problem, did_you_mean
+from .registry import BACKENDS, LAYERS, SOURCES, Family, PluginError
 from .rules import Rules
 from .settings import compile_rules
 
@@ -36,12 +36,17 @@ class _Document(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The ``source`` or ``backend`` section before its class is known."""
+    """A source or backend before its class is known; `path` is where it is in the document.
+
+    `layer` names it among several sources, and is empty for a lone one.
+    """
 
     family: Family
     kind: str
     kind_place: Place
     options: document.Mapping
+    path: str
+    layer: str = ""
 
     @property
     def is_builtin(self) -> bool:
@@ -63,9 +68,9 @@ class Plugin(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """All that depends on the plug-ins' classes."""
+    """All that depends on the plug-ins' classes. The sources are layers by name; a lone one has an empty name."""
 
-    source: Plugin
+    sources: Mapping[str, Plugin]
     backend: Plugin
     rules: Rules
 
@@ -107,9 +112,9 @@ class Config(NamedTuple):
 
 
 class Sections(NamedTuple):
-    """The parts of the file whose meaning depends on the plug-ins; None where they are not usable."""
+    """The parts of the file whose meaning depends on the plug-ins; None, or too few, where they are not usable."""
 
-    source: Section | None
+    sources: tuple[Section | None, ...]
     backend: Section | None
     enabled: Node | None
     settings: Node | None
@@ -139,8 +144,8 @@ def load_config(
     if isinstance(name, Scalar) and not name.is_null and not name.text.strip():
         decoder.fail(name, "application", "the name of the application")
     sections = Sections(
-        source=_section(SOURCES, tree, decoder),
-        backend=_section(BACKENDS, tree, decoder),
+        sources=_sources(_node(tree, SOURCES.section), decoder),
+        backend=_section(BACKENDS, _node(tree, BACKENDS.section), BACKENDS.section, decoder),
         enabled=_node(tree, "enabled"),
         settings=_node(tree, "settings"),
     )
@@ -173,32 +178,61 @@ def _node(tree: document.Mapping, key: str) -> Node | None:
     return None if entry is None else entry.node
 
 
-def _section(family: Family, tree: document.Mapping, decoder: Decoder) -> Section | None:
-    node = _node(tree, family.section)
+def _sources(node: Node | None, decoder: Decoder) -> tuple[Section | None, ...]:
+    path = SOURCES.section
+    kind = _node(node, "kind") if isinstance(node, document.Mapping) else None
+    if not isinstance(node, document.Mapping) or not isinstance(kind, Scalar) or kind.text != LAYERS:
+        return (_section(SOURCES, node, path, decoder),)
+    for key, entry in node.entries.items():
+        if key not in ("kind", LAYERS):
+            hint = did_you_mean(key, [LAYERS])
+            decoder.problems.append(Problem(entry.place, f"{path}.{key}", "an unknown key", f"kind or {LAYERS}", hint))
+    layers = _node(node, LAYERS)
+    if not isinstance(layers, document.Sequence) or not layers.items:
+        found = "no such key" if layers is None else None
+        decoder.fail(layers or node, f"{path}.{LAYERS}", "a list of sources, the strongest first", found)
+        return (None,)
+    return tuple(_layer(number, each, decoder) for number, each in enumerate(layers.items))
+
+
+def _layer(number: int, node: Node, decoder: Decoder) -> Section | None:
+    path = f"{SOURCES.section}.{LAYERS}[{number}]"
+    section = _section(SOURCES, node, path, decoder)
+    if section is not None and section.kind == LAYERS:
+        decoder.fail(node, f"{path}.kind", "a source that is no list of layers itself", repr(LAYERS))
+        return None
+    return section and section._replace(layer=f"layer {number + 1} ({section.kind})")
+
+
+def _section(family: Family, node: Node | None, path: str, decoder: Decoder) -> Section | None:
     if node is None:
         return None
-    expected = f"one of {', '.join(sorted(family.builtins))}, or package.module:Class"
+    expected = f"one of {', '.join(sorted((*family.builtins, *family.others)))}, or package.module:Class"
     if not isinstance(node, document.Mapping):
-        decoder.fail(node, family.section, f"a mapping with a kind: {expected}")
+        decoder.fail(node, path, f"a mapping with a kind: {expected}")
         return None
     kind = _node(node, "kind")
     if kind is None:
-        decoder.fail(node, f"{family.section}.kind", expected, found="no kind")
+        decoder.fail(node, f"{path}.kind", expected, found="no kind")
         return None
     if not isinstance(kind, Scalar) or kind.is_null or not kind.text:
-        decoder.fail(kind, f"{family.section}.kind", expected)
+        decoder.fail(kind, f"{path}.kind", expected)
         return None
     options = {key: each for key, each in node.entries.items() if key != "kind"}
-    return Section(family, kind.text, kind.place, document.Mapping(node.place, options))
+    return Section(family, kind.text, kind.place, document.Mapping(node.place, options), path)
 
 
 def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | None:
-    source = _plugin(sections.source, decoder, strangers=strangers)
+    sources = {
+        section.layer: plugin
+        for section in sections.sources
+        if section is not None and (plugin := _plugin(section, decoder, strangers=strangers)) is not None
+    }
     backend = _plugin(sections.backend, decoder, strangers=strangers)
     rules = _rules(sections, backend, decoder)
-    if source is None or backend is None or rules is None:
+    if len(sources) < len(sections.sources) or backend is None or rules is None:
         return None
-    return Wiring(source, backend, rules)
+    return Wiring(MappingProxyType(sources), backend, rules)
 
 
 def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Plugin | None:
@@ -210,14 +244,14 @@ def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Pl
             return None
         cls = section.family.resolve(section.kind)
     except PluginError as error:
-        path = f"{section.family.section}.kind"
+        path = f"{section.path}.kind"
         decoder.problems.append(Problem(section.kind_place, path, error.found, error.expected, error.hint))
         return None
     if cls.Options is dict:
         return Plugin(cls, section.options.value())
     try:
         # Even with invalid options the class tells the parameters, so that the settings are checked in the same go.
-        return Plugin(cls, decoder.section(cls.Options, section.options, section.family.section, beside=("kind",)))
+        return Plugin(cls, decoder.section(cls.Options, section.options, section.path, beside=("kind",)))
     # What a stranger calls Options may raise anything.
     except Exception as error:
         _blame_plugin(section, error, "options that are a frozen, keyword-only dataclass of known types", decoder)
@@ -239,4 +273,4 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
 
 def _blame_plugin(section: Section, error: Exception, expected: str, decoder: Decoder) -> None:
     found = f"{section.kind!r}, which cannot be used: {describe(error)}"
-    decoder.problems.append(Problem(section.kind_place, f"{section.family.section}.kind", found, expected))
+    decoder.problems.append(Problem(section.kind_place, f"{section.path}.kind", found, expected))

@@ -11,6 +11,7 @@ from . import document
 from .document import Node, Scalar, read_bytes
 from .duration import Duration, parse_duration
 from .filepath import FilePath
+from .hostobject import HostObject
 from .options import InvalidOptions
 from .problem import ConfigError, Problem, did_you_mean
 from .secret import Secret, Url
@@ -33,8 +34,8 @@ class Decoder:
     """Reads nodes as the types that dataclass fields declare, and collects all problems.
 
     Known types: bool, int, float, str, `Duration`, `FilePath` (relative to `base`), `Secret` and `Url` (with a
-    ``…_file`` twin), Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain values), and
-    the document's own nodes. `secrets` gathers the texts that must never be printed.
+    ``…_file`` twin), `HostObject`, Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain
+    values), and the document's own nodes. `secrets` gathers the texts that must never be printed.
     """
 
     def __init__(self, base: str, problems: MutableSequence[Problem], secrets: MutableSequence[str]) -> None:
@@ -188,9 +189,17 @@ class Decoder:
             if not node.text or "\0" in node.text:
                 return self.fail(node, path, "the path of a file")
             return os.path.join(self.base, os.path.expanduser(node.text))
+        if kind is HostObject:
+            return self._host_object(node, path)
         if kind is str:
             return node.text
         return self._plain(kind, node, path)
+
+    def _host_object(self, node: Scalar, path: str) -> Any:
+        try:
+            return HostObject(node.text)
+        except ValueError:
+            return self.fail(node, path, "an object of the application's, as package.module:name")
 
     def _plain(self, kind: Any, node: Scalar, path: str) -> Any:
         if kind not in _PLAIN:

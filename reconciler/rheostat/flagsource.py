@@ -20,6 +20,13 @@ class SourceUnavailable(Exception):
         self.retry_at = retry_at
 
 
+class NotReady(SourceUnavailable):
+    """It has only just begun to connect, so there is nothing to complain about yet.
+
+    Raise it for a few seconds at most, and `SourceUnavailable` after that.
+    """
+
+
 class Reading(NamedTuple):
     """What a source knows at one moment.
 
@@ -34,6 +41,10 @@ class Reading(NamedTuple):
     reasons: Mapping[str, str] = _NOTHING
     errors: Mapping[str, str] = _NOTHING
     stale_since: float | None = None
+
+    def is_same_as(self, other: "Reading") -> bool:
+        """Nothing has changed. To Python ``True`` and ``1`` are equal, to who reads the flags they may not be."""
+        return self == other and all(type(value) is type(other.values[flag]) for flag, value in self.values.items())
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """What is known of the flags, and for how long it may be relied on."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from .desired import OFF
@@ -12,16 +12,26 @@ from .values import Value, shorten
 
 
 class Knowledge(NamedTuple):
-    """The last good reading, and whether it still holds.
+    """The last good reading of one source, and whether it still holds.
 
     `stale_since` (monotonic seconds) is None while the source answers with fresh values; `reason` says why it
-    does not; `retry_at` when it will try again, where it knows.
+    does not; `retry_at` when it will try again, where it knows. `layer` names the source if there are several.
     """
 
     reading: Reading | None = None
     stale_since: float | None = None
     reason: str = ""
     retry_at: float | None = None
+    layer: str = ""
+
+    def holds(self, lease: float, now: float) -> bool:
+        """There are values, and they are fresh or within the lease (seconds)."""
+        return self.reading is not None and (self.stale_since is None or now - self.stale_since < lease)
+
+    @property
+    def trouble(self) -> str:
+        """The reason, with the layer's name; empty while the source answers."""
+        return f"{self.layer}: {self.reason}" if self.layer and self.reason else self.reason
 
 
 IGNORANCE: Final = Knowledge(reason="the source has not answered yet")
@@ -43,20 +53,46 @@ def learn(
         moments = (float(reading.stale_since), now, before.stale_since)
         # Neither a date in the future nor a new one with each reading may prolong the lease.
         since = min(each for each in moments if each is not None and math.isfinite(each))
-        return Knowledge(before.reading, since, "the source says that its values are stale")
+        return before._replace(stale_since=since, reason="the source says that its values are stale", retry_at=None)
     return Knowledge(
-        Reading(
+        layer=before.layer,
+        reading=Reading(
             values={flag: reading.values[flag] for flag in wanted if flag in reading.values},
             reasons={flag: clean(str(reading.reasons[flag])) for flag in wanted if flag in reading.reasons},
             errors={flag: clean(str(reading.errors[flag])) for flag in wanted if flag in reading.errors},
-        )
+        ),
     )
 
 
 def lose(known: Knowledge, reason: str, retry_at: float | None, now: float) -> Knowledge:
     """What is left when the source cannot answer: the last good values, with the lease running."""
     since = now if known.stale_since is None else known.stale_since
-    return Knowledge(known.reading, since, reason, retry_at)
+    return known._replace(stale_since=since, reason=reason, retry_at=retry_at)
+
+
+def overlay(layers: Sequence[Knowledge]) -> Reading | None:
+    """What they say together: of each flag, what the first that defines it says. None if none has ever answered.
+
+    A flag with an error is defined: falling through to another layer would hide the error.
+    """
+    readings = [(each.layer, each.reading) for each in layers if each.reading is not None]
+    if len(readings) < 2 and not (readings and readings[0][0]):
+        return readings[0][1] if readings else None
+    values: dict[str, object] = {}
+    reasons: dict[str, str] = {}
+    errors: dict[str, str] = {}
+    for layer, reading in readings:
+        known = values.keys() | errors.keys()
+        for flag in (reading.values.keys() | reading.errors.keys()) - known:
+            if flag in reading.values:
+                values[flag] = reading.values[flag]
+            if flag in reading.errors:
+                errors[flag] = f"{layer}: {reading.errors[flag]}"
+            reasons[flag] = f"{layer}: {reading.reasons[flag]}" if reading.reasons.get(flag) else layer
+    for layer, reading in readings:
+        for flag in reading.reasons.keys() - reasons.keys():
+            reasons[flag] = f"{layer}: {reading.reasons[flag]}"
+    return Reading(values, reasons, errors)
 
 
 class Intent(NamedTuple):
@@ -67,24 +103,38 @@ class Intent(NamedTuple):
 
 
 def decide(
-    rules: Rules, known: Knowledge, *, killed: bool, lease: float, now: float, held: Mapping[str, Value]
+    rules: Rules, layers: Sequence[Knowledge], *, killed: bool, lease: float, now: float, held: Mapping[str, Value]
 ) -> Intent:
-    """What ought to run. Off wins: the kill switch, then a source that never answered, then an expired lease."""
-    resolution = Resolution(OFF, held=held) if known.reading is None else resolve(rules, known.reading, held)
-    forced = _forced(known, killed=killed, lease=lease, now=now)
+    """What ought to run. Off wins: the kill switch, then sources that never answered, then expired leases.
+
+    A layer that never answered, or whose lease has expired, is passed over; but if it alone could say whether
+    profiling is on, it is off.
+    """
+    holding = [each for each in layers if each.holds(lease, now)]
+    reading = overlay(holding or layers)
+    resolution = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
+    forced = _KILLED if killed else None
+    if forced is None and not (holding and reading is not None and _knows_switch(rules, reading)):
+        forced = _silenced([each for each in layers if not each.holds(lease, now)], lease)
     if forced is not None:
         resolution = resolution._replace(desired=OFF, adjustments=())
     return Intent(resolution, forced)
 
 
-def _forced(known: Knowledge, *, killed: bool, lease: float, now: float) -> Cause | None:
-    if killed:
-        return Cause("kill_switch", detail="the kill switch is set")
-    if known.reading is None:
-        return Cause("source", detail=known.reason)
-    if known.stale_since is not None and now - known.stale_since >= lease:
-        return Cause("lease", detail=f"no fresh flags for {lease:g} s: {known.reason}")
-    return None
+_KILLED: Final = Cause("kill_switch", detail="the kill switch is set")
+
+
+def _knows_switch(rules: Rules, reading: Reading) -> bool:
+    flag = rules.enabled.flag
+    return flag is None or flag in reading.values or flag in reading.errors
+
+
+def _silenced(silent: Sequence[Knowledge], lease: float) -> Cause | None:
+    """The layer that would have to say whether profiling is on, if there is one that cannot."""
+    expired = next((each for each in silent if each.reading is not None), None)
+    if expired is not None:
+        return Cause("lease", detail=f"no fresh flags for {lease:g} s: {expired.trouble}")
+    return Cause("source", detail=silent[0].trouble) if silent else None
 
 
 UNDECIDED: Final = Intent(Resolution(OFF), Cause("source", detail=IGNORANCE.reason))

@@ -70,6 +70,14 @@ class _Complaint:
         self.repeats = 0
 
 
+class _Subject:
+    """What is complained about: the complaints said, and whether the last word was one."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, _Complaint] = {}
+        self.is_open = False
+
+
 class Nowhere:
     """Keeps nothing: for looking at a source once, where what goes wrong is part of the answer."""
 
@@ -87,7 +95,7 @@ class Journal:
         self.sink = sink
         self.clock = clock
         self.secrets = secrets
-        self._said: dict[str, dict[str, _Complaint]] = {}
+        self._subjects: dict[str, _Subject] = {}
         self._adjusted: dict[Adjustment, None] = {}
 
     def say(self, level: int, event: str, message: str, **fields: Any) -> None:
@@ -126,10 +134,16 @@ class Journal:
                 self._adjusted[each] = None
                 self.say(logging.WARNING, "adjusted", f"adjusted {each}", **each._asdict())
 
-    def complain(self, event: str, message: str, *, about: str, level: int = logging.WARNING, **fields: Any) -> None:
-        """Log what keeps going wrong: at once when it is new, then at most once a minute, with a count."""
+    def complain(
+        self, event: str, message: str, *, about: str, level: int = logging.WARNING, also: str = "", **fields: Any
+    ) -> None:
+        """Log what keeps going wrong: at once when it is new, then at most once a minute, with a count.
+
+        What varies from one time to the next belongs into `also`, or the repeats are not recognised.
+        """
         now = self.clock()
-        said = self._said.setdefault(about, {})
+        subject = self._subjects.setdefault(about, _Subject())
+        said = subject.said
         last = said.get(message)
         if last is None and len(said) >= _DISTINCT:
             # Texts that differ each time are one cause: the oldest stands for all.
@@ -141,21 +155,32 @@ class Journal:
         if len(said) >= _DISTINCT:
             said.clear()
         said[message] = _Complaint(now)
-        self.say(level, event, message + times, **fields)
+        subject.is_open = True
+        self.say(level, event, message + also + times, **fields)
 
     def once(self, event: str, message: str, *, about: str, level: int = logging.WARNING) -> None:
         """Log what is wrong the first time only."""
-        if about not in self._said:
+        if about not in self._subjects:
             self.complain(event, message, about=about, level=level)
 
-    def recover(self, event: str, message: str, *, about: str) -> None:
-        """Log that something complained about is well again; otherwise nothing."""
-        if self._said.pop(about, None) is not None:
+    def recover(self, event: str, message: str, *, about: str, flaps: bool = False) -> None:
+        """Log that something complained about is well again; otherwise nothing.
+
+        What `flaps` may fail again in a second: its complaints are not forgotten, so that they too are said once a
+        minute.
+        """
+        subject = self._subjects.get(about)
+        if subject is None:
+            return
+        was_open, subject.is_open = subject.is_open, False
+        if not flaps or all(self.clock() - each.at >= REPEAT_AFTER for each in subject.said.values()):
+            del self._subjects[about]
+        if was_open:
             self.say(logging.INFO, event, message)
 
     def describe(self, error: BaseException) -> str:
         """An exception in one short line without secrets."""
-        return self.clean(_text_of(error))
+        return self.clean(text_of(error))
 
     def clean(self, text: str) -> str:
         """What a stranger says, in one short line without secrets, which are masked before anything is cut."""
@@ -180,11 +205,11 @@ class Journal:
 
 def describe(error: BaseException) -> str:
     """An exception in one short line, where no secret is known."""
-    return shorten(_text_of(error), LONGEST_LINE)
+    return shorten(text_of(error), LONGEST_LINE)
 
 
-def _text_of(error: BaseException) -> str:
-    """Its text is a stranger's, and may raise."""
+def text_of(error: BaseException) -> str:
+    """An exception in full, secrets included; its text is a stranger's, and may raise."""
     try:
         text = str(error)
     except BaseException:

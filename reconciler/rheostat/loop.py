@@ -39,7 +39,7 @@ class Loop:
         rules: Rules,
         policy: Policy,
         identity: Identity,
-        source: FlagSource,
+        sources: Mapping[str, FlagSource],
         backend: Backend,
         calls: Calls,
         journal: Journal,
@@ -49,7 +49,7 @@ class Loop:
         observers: Sequence[Observer] = (),
         inherited: State | None = None,
     ) -> None:
-        """`inherited` is the parent's state if this is the child of a fork."""
+        """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork."""
         self._rules = rules
         self._policy = policy
         self._identity = identity
@@ -63,7 +63,7 @@ class Loop:
         self._slot = CallSlot(calls, journal, wake)
         self._gate = StartGate(policy, identity.instance, random)
 
-        self._watch = Watch(source, rules.wanted, policy.kill_switch, journal)
+        self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
         self._seen = UNSEEN
         self._intent: Intent = UNDECIDED
         self._cause = Cause("source", detail=IGNORANCE.reason)
@@ -119,12 +119,12 @@ class Loop:
         if self._closing:
             return
         seen = self._watch.look(now)
-        if seen is self._seen and seen.known.stale_since is None:
+        if seen is self._seen and seen.stale_since is None:
             return
         self._seen = seen
         self._changed = True
         lease, held = self._policy.hold_last_good, self._intent.resolution.held
-        self._intend(decide(self._rules, seen.known, killed=seen.killed, lease=lease, now=now, held=held), now)
+        self._intend(decide(self._rules, seen.layers, killed=seen.killed, lease=lease, now=now, held=held), now)
 
     def _intend(self, intent: Intent, now: float) -> None:
         before, self._intent = self._intent, intent
@@ -289,12 +289,12 @@ class Loop:
 
     def _appointments(self, now: float) -> Iterable[float]:
         yield now + self._watch.interval()
-        stale_since = self._seen.known.stale_since
-        if stale_since is not None and self._intent.forced_by is None:
-            yield stale_since + self._policy.hold_last_good
-        retry_at = self._seen.known.retry_at
-        if retry_at is not None and retry_at > now:
-            yield retry_at
+        lease = self._policy.hold_last_good
+        for layer in self._seen.layers:
+            if layer.stale_since is not None and layer.holds(lease, now):
+                yield layer.stale_since + lease
+            if layer.retry_at is not None and layer.retry_at > now:
+                yield layer.retry_at
         if self._slot.call is not None:
             if not self._slot.stuck:
                 yield self._slot.call.deadline
@@ -326,8 +326,9 @@ class Loop:
             desired=self._desired,
             settings=self._applied,
             adjustments=resolution.adjustments,
-            source_reason=self._seen.known.reason,
-            stale_since=self._seen.known.stale_since,
+            source_reason=self._seen.trouble,
+            stale_since=self._seen.stale_since,
+            retry_at=self._seen.retry_at,
             call=None if call is None else (call.name, call.since, call.deadline),
             waits_for=self._gate.waits_for() if waiting else "",
             waits_until=self._gate.opens_at() if waiting else 0.0,

@@ -1,16 +1,16 @@
 """What Rheostat would do now: one look at the live source, without touching the profiler."""
 
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .config import Config, Wiring
 from .flagsource import FlagSource, Reading
-from .lease import Intent, Knowledge, decide
+from .lease import Intent, Knowledge, decide, overlay
 from .log import Journal, Nowhere
 from .rules import Resolution, Rules, Setting, resolve
+from .sources import open_sources
 from .values import printable
 from .wake import Wake
 from .watch import Seen, Watch
@@ -29,34 +29,40 @@ class Plan(NamedTuple):
 
 
 def plan(config: Config) -> Plan:
-    """Read the source once and say, per setting, what was asked, what is given and why. Raises `ConfigError`."""
+    """Read the sources once and say, per setting, what was asked, what is given and why. Raises `ConfigError`."""
     wiring = config.wire()
     seen = _look(config, wiring)
-    if seen.known.reading is None:
-        return Plan([f"the flag source does not answer: {seen.known.reason}", "", "It would stay off."], True)
     now, lease = time.monotonic(), config.policy.hold_last_good
-    intent = decide(wiring.rules, seen.known, killed=seen.killed, lease=lease, now=now, held={})
-    table = [_HEAD, *_rows(wiring.rules, seen.known.reading)]
+    reading = overlay([each for each in seen.layers if each.holds(lease, now)])
+    silent = [_silence(each) for each in seen.layers if each.reason]
+    if reading is None:
+        return Plan([*silent, "", "It would stay off."], True)
+    intent = decide(wiring.rules, seen.layers, killed=seen.killed, lease=lease, now=now, held={})
+    table = [_HEAD, *_rows(wiring.rules, reading)]
     widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return Plan([*lines, "", _verdict(config, intent)], bool(intent.resolution.adjustments) or seen.killed)
+    finding = bool(intent.resolution.adjustments or seen.killed or silent)
+    return Plan([*lines, "", *silent, _verdict(config, intent)], finding)
+
+
+def _silence(layer: Knowledge) -> str:
+    name = f" {layer.layer}" if layer.layer else ""
+    return f"the flag source{name} does not answer: {layer.reason}"
 
 
 def _look(config: Config, wiring: Wiring) -> Seen:
-    """What the source says, once it does or its time is up. Its constructor, too, is a stranger's code."""
+    """What the sources say, once they do or their time is up. Their constructors, too, are strangers' code."""
     bell = Wake()
-    source: FlagSource | None = None
+    sources: Mapping[str, FlagSource] = {}
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
     try:
-        source = wiring.source.build(config.identity())
-        watch = Watch(source, wiring.rules.wanted, config.policy.kill_switch, journal)
-        source.open(bell.ring)
-        return _wait(watch, bell)
+        sources = open_sources(wiring.sources, config.identity(), bell.ring)
+        return _wait(Watch(sources, wiring.rules.wanted, config.policy.kill_switch, journal), bell)
     except BaseException as error:
-        return Seen(Knowledge(reason=journal.describe(error)), killed=False)
+        return Seen((Knowledge(reason=journal.describe(error)),), killed=False)
     finally:
-        with suppress(BaseException):
-            if source is not None:
+        for source in sources.values():
+            with suppress(BaseException):
                 source.close()
 
 
@@ -65,11 +71,9 @@ def _wait(watch: Watch, bell: Wake) -> Seen:
     while True:
         now = time.monotonic()
         seen = watch.look(now)
-        pause = watch.interval()
-        polls_seldom = seen.known.stale_since is not None and pause != math.inf and pause >= PATIENCE / 10
-        if seen.known.reading is not None or polls_seldom or now >= until:
+        if now >= until or not watch.may_answer_soon(PATIENCE / 10):
             return seen
-        bell.wait(min(pause, until - now))
+        bell.wait(min(watch.interval(), until - now))
 
 
 def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:
@@ -85,7 +89,7 @@ def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:
             _asked(setting, reading),
             "(left out)" if given is None else _text(given),
             adjusted.rule if adjusted is not None else "",
-            reading.errors.get(setting.flag or "", reading.reasons.get(setting.flag or "", "")),
+            reading.errors.get(setting.flag or "") or reading.reasons.get(setting.flag or "", ""),
         )
 
 

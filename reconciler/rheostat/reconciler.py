@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Self
 
 from .backend import PermanentError
@@ -54,6 +54,7 @@ class Reconciler:
         self._closing = False
         self._exit_by = math.inf
         self._loop: Loop | None = None
+        self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
 
     def status(self) -> Status:
@@ -121,31 +122,39 @@ class Reconciler:
         if self._closing or self._ended.is_set():
             # The parent's thread is not here to wait for.
             atexit.unregister(self._at_exit)
-            self._left_behind.append((self._loop, self._wake, self._ended, self._thread))
+            self._left_behind.append((self._loop, self._sources, self._wake, self._ended, self._thread))
             self._begin_anew()
             self._closing, self._thread = True, None
             return
         state = State.STOPPED if self._loop is None else self._loop.state
-        self._left_behind.append((self._loop, self._wake, self._ended, self._thread))
+        self._left_behind.append((self._loop, self._sources, self._wake, self._ended, self._thread))
         self._begin_anew()
         self.begin(self._config, forked_from=state)
 
     def _run(self, config: Config, forked_from: State | None) -> None:
-        source: FlagSource | None = None
         try:
             if forked_from is not None:
                 self._pause(_FORK_SETTLES)
                 text = f"forked from process {os.getppid()}, whose profiler was {forked_from}: begins anew"
                 self._journal.say(logging.INFO, "forked", text)
-            source = self._assemble(config, forked_from)
+            self._assemble(config, forked_from)
             if self._loop is not None:
                 self._repeat(self._loop)
         finally:
-            _let_go(source, self._journal)
+            self._let_go()
             if self._loop is not None:
                 self._say_closed()
             self._ended.set()
             atexit.unregister(self._at_exit)
+
+    def _let_go(self) -> None:
+        for name, source in self._sources.items():
+            try:
+                source.close()
+            except BaseException as error:
+                called = f"flag source {name}" if name else "flag source"
+                text = f"{called}: close() raised: {self._journal.describe(error)}"
+                self._journal.complain("source_unavailable", text, about="close")
 
     def _say_closed(self) -> None:
         if self._is_stopped:
@@ -173,32 +182,30 @@ class Reconciler:
             if not loop.finished:
                 self._wake.wait(rest)
 
-    def _assemble(self, config: Config, forked_from: State | None) -> FlagSource | None:
-        """Build source, backend and loop, as often as it takes; None if that cannot work or is no longer wanted."""
+    def _assemble(self, config: Config, forked_from: State | None) -> None:
+        """Build backend, sources and loop, as often as it takes; no loop if that cannot work or is no longer wanted."""
         # The host's start-up does not pay for the loop; this thread has the time.
         with FORKS.held_off():
             from .calls import ThreadedCalls
             from .loop import Loop
+            from .sources import open_sources
 
         failures = 0
         while not self._closing:
-            source: FlagSource | None = None
             try:
                 wiring = config.wire()
-                source = wiring.source.build(config.identity())
                 backend = wiring.backend.build(config.identity())
-                source.open(self._wake.ring)
+                self._sources = open_sources(wiring.sources, config.identity(), self._wake.ring)
             except ConfigError as error:
                 self._give_up(error)
-                return None
+                return
             except BaseException as error:
-                _let_go(source, self._journal)
                 failures += 1
                 text = f"a plug-in could not be built: {self._journal.describe(error)}"
                 self._before_loop = self._before_loop._replace(error=text)
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
                 if isinstance(error, PermanentError):
-                    return None
+                    return
                 self._pause(config.policy.backoff.delay(failures, _random))
                 continue
             self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
@@ -206,7 +213,7 @@ class Reconciler:
                 rules=wiring.rules,
                 policy=config.policy,
                 identity=config.identity(),
-                source=source,
+                sources=self._sources,
                 backend=backend,
                 calls=ThreadedCalls(time.monotonic, self._exit_before_the_agent, lambda: self._closing),
                 journal=self._journal,
@@ -216,8 +223,7 @@ class Reconciler:
                 inherited=forked_from,
                 observers=self._observers,
             )
-            return source
-        return None
+            return
 
     def _give_up(self, error: ConfigError) -> None:
         self._before_loop = self._before_loop._replace(error=self._journal.mask(str(error)))
@@ -247,14 +253,6 @@ class Reconciler:
         now = time.monotonic()
         self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
         self.stop(max(0.0, self._exit_by - now))
-
-
-def _let_go(source: FlagSource | None, journal: Journal) -> None:
-    try:
-        if source is not None:
-            source.close()
-    except BaseException as error:
-        journal.complain("source_unavailable", f"flag source: close() raised: {journal.describe(error)}", about="close")
 
 
 def _random() -> float:

@@ -35,6 +35,8 @@ class Family(NamedTuple):
     group: str
     builtins: Mapping[str, BuiltIn]
     needs: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """Kinds that stand for no class."""
 
     def resolve(self, kind: str) -> type[Any]:
         """The class for a kind; imports it. Raises `UnknownKind` or `BrokenPlugin`."""
@@ -55,7 +57,7 @@ class Family(NamedTuple):
 
         found = {each.name: f"{each.module}:{each.attr}" for each in entry_points(group=self.group)}
         if kind not in found:
-            raise UnknownKind(self, kind, {*self.builtins, *found})
+            raise UnknownKind(self, kind, {*self.builtins, *self.others, *found})
         return found[kind]
 
     def _load(self, kind: str, target: str) -> type[Any]:
@@ -103,12 +105,27 @@ class BrokenPlugin(PluginError):
         super().__init__(f"{family.noun} kind: found {self.found}, expected {self.expected}")
 
 
+LAYERS: Final = "layers"
+"""The kind of a source section that is a list of sources, the strongest first."""
+
 SOURCES: Final = Family(
     noun="flag source",
     section="source",
     group="rheostat.flagsources",
-    builtins={"yaml": BuiltIn("rheostat_flagsources.yaml_file:YamlFileSource")},
+    builtins={
+        "growthbook": BuiltIn(
+            "rheostat_flagsources.growthbook:GrowthBookSource", vendor="growthbook", extra="growthbook"
+        ),
+        "launchdarkly": BuiltIn(
+            "rheostat_flagsources.launchdarkly:LaunchDarklySource", vendor="ldclient", extra="launchdarkly"
+        ),
+        "openfeature": BuiltIn(
+            "rheostat_flagsources.openfeature:OpenFeatureSource", vendor="openfeature", extra="openfeature"
+        ),
+        "yaml": BuiltIn("rheostat_flagsources.yaml_file:YamlFileSource"),
+    },
     needs=("Options", "open", "read", "close"),
+    others=(LAYERS,),
 )
 
 BACKENDS: Final = Family(

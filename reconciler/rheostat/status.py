@@ -21,11 +21,16 @@ class Operation(NamedTuple):
 
 
 class SourceStatus(NamedTuple):
-    """Whether the flags are fresh. `stale_for` is in seconds; `reason` says why they are not."""
+    """Whether the flags are fresh, those of every layer. `reason` says why they are not.
+
+    `stale_for` is for how many seconds they have not been; `retry_in` in how many the source tries again, where it
+    knows.
+    """
 
     available: bool
     reason: str = ""
     stale_for: float | None = None
+    retry_in: float | None = None
 
 
 class Status(NamedTuple):
@@ -65,6 +70,7 @@ class Snapshot(NamedTuple):
     adjustments: tuple[Adjustment, ...] = ()
     source_reason: str = ""
     stale_since: float | None = None
+    retry_at: float | None = None
     call: tuple[OperationName, float, float] | None = None
     """Of the call in flight: its name, since when, and its deadline."""
     waits_for: str = ""
@@ -86,6 +92,7 @@ class Snapshot(NamedTuple):
                 available=not self.source_reason,
                 reason=self.source_reason,
                 stale_for=None if self.stale_since is None else now - self.stale_since,
+                retry_in=None if self.retry_at is None else max(0.0, self.retry_at - now),
             ),
             operation=None if self.call is None else _operation(*self.call, now),
             last_transition=self.last_transition,

@@ -1,4 +1,4 @@
-"""Looking at the flag source and at the kill switch."""
+"""Looking at the flag sources and at the kill switch."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .filepath import FilePath
-from .flagsource import FlagSource, Reading, SourceUnavailable
+from .flagsource import FlagSource, NotReady, Reading, SourceUnavailable
 from .lease import IGNORANCE, Knowledge, learn, lose
 from .log import Journal
 
@@ -18,46 +18,61 @@ SHORTEST_POLL: Final = 0.01
 
 
 class Seen(NamedTuple):
-    """What one look found; the same object as long as nothing has changed."""
+    """What one look found, of each layer in order; the same object as long as nothing has changed."""
 
-    known: Knowledge
+    layers: tuple[Knowledge, ...]
     killed: bool
 
+    @property
+    def stale_since(self) -> float | None:
+        return min((each.stale_since for each in self.layers if each.stale_since is not None), default=None)
 
-UNSEEN: Final = Seen(IGNORANCE, killed=False)
+    @property
+    def retry_at(self) -> float | None:
+        return min((each.retry_at for each in self.layers if each.retry_at is not None), default=None)
+
+    @property
+    def trouble(self) -> str:
+        return "; ".join(each.trouble for each in self.layers if each.reason)
+
+
+UNSEEN: Final = Seen((IGNORANCE,), killed=False)
 
 
 class Watch:
-    """Owns what is known of the flags, whatever the source gives, raises or returns."""
+    """Owns what is known of the flags. `sources` are the layers by name, the strongest first; a lone one has none."""
 
     def __init__(
-        self, source: FlagSource, wanted: Mapping[str, type], kill_switch: FilePath | None, journal: Journal
+        self,
+        sources: Mapping[str, FlagSource],
+        wanted: Mapping[str, type],
+        kill_switch: FilePath | None,
+        journal: Journal,
     ) -> None:
-        self._source = source
-        self._wanted = wanted
+        self._layers = [_Layer(name, source, wanted, journal) for name, source in sources.items()]
         self._kill_switch = kill_switch
-        self._journal = journal
-        self._last: Reading | None = None
         self._seen = UNSEEN
 
     def look(self, now: float) -> Seen:
         killed = self._kill_switch is not None and self._exists(self._kill_switch)
-        known = self._ask(now)
-        if known is not self._seen.known or killed != self._seen.killed:
-            self._seen = Seen(known, killed)
+        changed = killed != self._seen.killed or self._seen is UNSEEN
+        for layer in self._layers:
+            changed |= layer.look(now)
+        if changed:
+            self._seen = Seen(tuple(layer.known for layer in self._layers), killed)
         return self._seen
 
     def interval(self) -> float:
         """Seconds until it should look again, though nobody calls; infinite if that is never."""
         switch = float("inf") if self._kill_switch is None else KILL_SWITCH_INTERVAL
-        try:
-            interval = self._source.poll_interval
-            return switch if interval is None else min(switch, max(SHORTEST_POLL, float(interval)))
-        except BaseException as error:
-            self._journal.once(
-                "source_unavailable", f"flag source: poll_interval: {self._journal.describe(error)}", about="poll"
-            )
-            return switch
+        return min(switch, *(layer.interval() for layer in self._layers))
+
+    def may_answer_soon(self, patience: float) -> bool:
+        """A layer that has not answered yet has only just begun, or will call when it can."""
+        return any(
+            layer.known.reading is None and (layer.is_beginning or layer.interval() > patience)
+            for layer in self._layers
+        )
 
     def _exists(self, path: FilePath) -> bool:
         try:
@@ -68,26 +83,55 @@ class Watch:
             return self._seen.killed
         return True
 
-    def _ask(self, now: float) -> Knowledge:
+
+class _Layer:
+    """Owns what is known of one source's flags, whatever it gives, raises or returns."""
+
+    def __init__(self, name: str, source: FlagSource, wanted: Mapping[str, type], journal: Journal) -> None:
+        self._source = source
+        self._wanted = wanted
+        self._journal = journal
+        self._last: Reading | None = None
+        self._called = f"flag source {name}" if name else "flag source"
+        self.known = IGNORANCE._replace(layer=name)
+        self.is_beginning = True
+
+    def look(self, now: float) -> bool:
+        """Ask the source; tells whether what is known has changed."""
+        before = self.known
         try:
             reading = self._source.read(self._wanted)
             if reading is self._last and reading is not None:
-                return self._seen.known
+                return False
             if not isinstance(reading, Reading):
                 raise TypeError(f"read() gave {type(reading).__name__} instead of a Reading")
-            known = learn(reading, self._wanted, now, self._seen.known, self._journal.clean)
+            self.known = learn(reading, self._wanted, now, before, self._journal.clean)
         except BaseException as error:
-            return self._lost(error, now)
+            self._lose(error, now)
+            return self.known is not before
         self._last = reading
-        self._tell(known)
-        return known
+        self.is_beginning = False
+        self._tell()
+        return self.known is not before
 
-    def _lost(self, error: BaseException, now: float) -> Knowledge:
+    def interval(self) -> float:
+        try:
+            interval = self._source.poll_interval
+            return float("inf") if interval is None else max(SHORTEST_POLL, float(interval))
+        except BaseException as error:
+            text = f"{self._called}: poll_interval: {self._journal.describe(error)}"
+            self._journal.once("source_unavailable", text, about=f"poll of {self._called}")
+            return float("inf")
+
+    def _lose(self, error: BaseException, now: float) -> None:
         self._last = None
+        self.is_beginning = isinstance(error, NotReady)
         reason, retry_at = self._why(error)
-        known = lose(self._seen.known, reason, retry_at, now)
-        self._tell(known)
-        return self._seen.known if known == self._seen.known else known
+        known = lose(self.known, reason, retry_at, now)
+        if known != self.known:
+            self.known = known
+        if not self.is_beginning:
+            self._tell()
 
     def _why(self, error: BaseException) -> tuple[str, float | None]:
         """The reason in one short line, and when it will try again; the exception is a stranger's, whatever it is."""
@@ -97,9 +141,11 @@ class Watch:
                 return self._journal.clean(str(error.reason)), retry_at
         return self._journal.describe(error), None
 
-    def _tell(self, known: Knowledge) -> None:
+    def _tell(self) -> None:
+        known, about = self.known, self._called
         if known.stale_since is None:
-            self._journal.recover("source_recovered", "flag source: it answers again", about="source")
-        else:
-            text = f"flag source: {known.reason}"
-            self._journal.complain("source_unavailable", text, about="source", reason=known.reason)
+            self._journal.recover("source_recovered", f"{self._called}: it answers again", about=about, flaps=True)
+            return
+        retry = "" if known.retry_at is None else f"; it tries again in {known.retry_at - self._journal.clock():.0f} s"
+        text = f"{self._called}: {known.reason}"
+        self._journal.complain("source_unavailable", text, about=about, also=retry, reason=known.reason)

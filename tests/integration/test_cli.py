@@ -327,7 +327,7 @@ def test_check_finds_a_class_beside_the_application(folder: Path, command: tuple
         ("strangers:STRANGER", "AttributeError"),
         ("leaver:Source", "SystemExit: 7"),
         ("strangers:Sampler", "it has no open, read, close"),
-        ("yml", "found 'yml', expected one of yaml, or package.module:Class (did you mean 'yaml'?)"),
+        ("yml", "layers, openfeature, yaml, or package.module:Class (did you mean 'yaml'?)"),
     ],
 )
 def test_check_of_a_class_that_cannot_be_used(folder: Path, kind: str, why: str) -> None:

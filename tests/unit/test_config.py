@@ -20,6 +20,8 @@ source: {kind: yaml, path: flags.yaml}
 """
 BACKEND = "backend: {kind: pyroscope}\n"
 ENABLED = "enabled: {flag: on}\n"
+SOURCE_KINDS = "growthbook, launchdarkly, layers, openfeature, yaml"
+
 WHOLE = HEAD + BACKEND + ENABLED
 
 Load = Callable[..., Config]
@@ -106,7 +108,10 @@ def test_a_whole_configuration_is_read_as_it_is_meant(load: Load, tmp_path: Path
         config.policy.backoff.max,
         config.policy.kill_switch,
     )
-    assert (str(tmp_path / "flags.yaml"), 0.25) == (wiring.source.options.path, wiring.source.options.poll_interval)
+    assert (str(tmp_path / "flags.yaml"), 0.25) == (
+        wiring.sources[""].options.path,
+        wiring.sources[""].options.poll_interval,
+    )
     assert {"Authorization": Secret("Bearer hunter22")} == wiring.backend.options.http_headers
     hard = "hard limit of pyroscope"
     assert (
@@ -276,7 +281,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
         (WHOLE + "policy: {colldown: 1s}", "6:10: policy.colldown: found an unknown key"),
         (
             WHOLE.replace("path:", "pth: x, path:"),
-            "3:22: source.pth: found an unknown key, expected one of kind, path, ",
+            "3:22: source.pth: found an unknown key, expected one of kind, optional, path, ",
         ),
         (WHOLE.replace("pyroscope}", "pyroscope, server_adress: x}"), "(did you mean 'server_address'?)"),
         (WHOLE.replace("pyroscope}", "pyroscope, auth_tokn_file: x}"), "(did you mean 'auth_token_file'?)"),
@@ -302,13 +307,16 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
         (WHOLE.replace("flag: on", "flag: ''"), "5:10: enabled.flag: found an empty name, expected the name of a flag"),
         (
             WHOLE.replace("{kind: yaml, path: flags.yaml}", ""),
-            "3:8: source: found nothing, expected a mapping with a kind: one of yaml, or package.module:Class",
+            f"3:8: source: found nothing, expected a mapping with a kind: one of {SOURCE_KINDS}, or ",
         ),
         (
             WHOLE.replace("kind: yaml, ", ""),
-            "3:9: source.kind: found no kind, expected one of yaml, or package.module:Class",
+            f"3:9: source.kind: found no kind, expected one of {SOURCE_KINDS}, or package.module:Class",
         ),
-        (WHOLE.replace("kind: yaml", "kind: ''"), "3:16: source.kind: found '', expected one of yaml, or "),
+        (
+            WHOLE.replace("kind: yaml", "kind: ''"),
+            f"3:16: source.kind: found '', expected one of {SOURCE_KINDS}, or ",
+        ),
         (
             WHOLE.replace(", path: flags.yaml", ""),
             "3:9: source.path: found no such key, expected this key, it is required",

@@ -11,9 +11,11 @@ from rheostat.cli import FINE, main
 from rheostat.config import load_config
 from rheostat.diagram import mermaid
 from rheostat.policy import Policy
+from rheostat.registry import BACKENDS, LAYERS, SOURCES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "config.example.yaml").read_text()
 
 
 def block(language: str, containing: str) -> str:
@@ -32,18 +34,47 @@ def test_the_reference_configuration_documents_every_key() -> None:
     """Each key of the policy, the options and the parameters stands in config.example.yaml, with its default."""
     from rheostat.config import _Document
     from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
+    from rheostat_flagsources.growthbook import GrowthBookOptions
+    from rheostat_flagsources.launchdarkly import LaunchDarklyOptions
+    from rheostat_flagsources.openfeature import OpenFeatureOptions
     from rheostat_flagsources.yaml_file import YamlFileOptions
 
-    text = (ROOT / "config.example.yaml").read_text()
     keys = [
         *_Document._fields,
         *Policy._fields,
         *PyroscopeOptions.__dataclass_fields__,
         *YamlFileOptions.__dataclass_fields__,
+        *GrowthBookOptions.__dataclass_fields__,
+        *LaunchDarklyOptions.__dataclass_fields__,
+        *OpenFeatureOptions.__dataclass_fields__,
         *(PyroscopeBackend.parameters or {}),
         *("flag", "default", "clamp", "min", "max", "choices", "otherwise", "hold", "off", "initial"),
     ]
-    assert [] == [key for key in keys if not re.search(rf"\b{key}\b", text)]
+    assert [] == [key for key in keys if not re.search(rf"\b{key}\b", REFERENCE)]
+
+
+def _commented_sources() -> list[str]:
+    """The source sections that the reference configuration has as comments."""
+    blocks = re.findall(r"^# source:\n(?:#   .*\n)+", REFERENCE, re.MULTILINE)
+    return [re.sub(r"^# ", "", each, flags=re.MULTILINE) for each in blocks]
+
+
+@pytest.mark.parametrize("source", _commented_sources())
+def test_the_other_sources_of_the_reference_configuration_are_fine(source: str, tmp_path: Path) -> None:
+    """Each of them may stand in the place of the first."""
+    active = re.search(r"^source:\n(?:  .*\n)+", REFERENCE, re.MULTILINE)
+    assert active is not None
+    path = tmp_path / "config.yaml"
+    path.write_text(REFERENCE.replace(active[0], source))
+    kinds = re.findall(r"(?<!_)kind: (\w+)", source)
+    layers = [f"layer {number} ({kind})" for number, kind in enumerate(kinds[1:], 1)] or [""]
+    assert layers == list(load_config(path).wire().sources)
+
+
+def test_every_source_is_in_the_reference_configuration() -> None:
+    """Those that ship with Rheostat, and layers."""
+    kinds = {re.findall(r"(?<!_)kind: (\w+)", each)[0] for each in _commented_sources()}
+    assert {*SOURCES.builtins, LAYERS} == {*kinds, "yaml"}
 
 
 def test_the_reference_configuration_shows_the_defaults() -> None:
@@ -84,8 +115,6 @@ def test_only_public_names_are_exported() -> None:
 
 def test_the_entry_points_are_the_built_ins() -> None:
     """What pyproject.toml registers is what the core's own tables name."""
-    from rheostat.registry import BACKENDS, SOURCES
-
     entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     for family in (SOURCES, BACKENDS):
         assert {kind: builtin.target for kind, builtin in family.builtins.items()} == entry_points[family.group]

@@ -22,7 +22,7 @@ LEASE = 900.0
 
 
 def intend(known: Knowledge, *, killed: bool = False, now: float = 0.0) -> Intent:
-    return decide(RULES, known, killed=killed, lease=LEASE, now=now, held={"rate": 97})
+    return decide(RULES, [known], killed=killed, lease=LEASE, now=now, held={"rate": 97})
 
 
 def test_only_what_is_wanted_is_kept_and_it_is_a_copy() -> None:
@@ -60,9 +60,9 @@ def test_a_source_whose_moment_is_always_in_the_future_does_not_prolong_the_leas
     class Nowhere:
         def write(self, level: int, event: str, message: str, fields: Mapping[str, object]) -> None: ...
 
-    watch = Watch(Mistaken(), RULES.wanted, None, Journal(Nowhere(), lambda: 0.0))
+    watch = Watch({"": Mistaken()}, RULES.wanted, None, Journal(Nowhere(), lambda: 0.0))
     watch.look(0.0)
-    known = watch.look(LEASE).known
+    (known,) = watch.look(LEASE).layers
     assert OFF == intend(known, now=LEASE).resolution.desired
 
 

@@ -1,0 +1,77 @@
+"""Objects of the application's that a configuration names."""
+
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from .flagsource import SourceUnavailable
+from .log import text_of
+
+_taken: list[tuple[weakref.ref[object], int]] = []
+"""Every object ever taken, and the process it was taken in: a forked child must leave its parent's alone."""
+
+
+class HostObject:
+    """An object of the application's, written as ``package.module:name``; a callable is called to get it.
+
+    As the type of an option it stands for the vendor's client, say, that the application has made already.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError if the text is not ``package.module:name``."""
+        module, separator, name = text.partition(":")
+        if not separator or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise ValueError(text)
+        self._module = module
+        self._name = name
+
+    def __str__(self) -> str:
+        return f"{self._module}:{self._name}"
+
+    def __repr__(self) -> str:
+        return f"HostObject({str(self)!r})"
+
+    def take(self, owner: Callable[[Any], int | None] = lambda _: None) -> Any:
+        """The object. Never imports the module: that would race the application's own start-up.
+
+        `owner` tells of an object which process it works in, where that can be known.
+
+        Raises `SourceUnavailable` while the application has not made it, or in a forked child not made it anew.
+        """
+        module = sys.modules.get(self._module)
+        if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
+            raise SourceUnavailable(f"{self}: the application has not imported {self._module} yet")
+        try:
+            found: Any = module
+            for part in self._name.split("."):
+                found = getattr(found, part)
+            made = found() if callable(found) else found
+        # It is the application's code: it may raise anything.
+        except BaseException as error:
+            raise SourceUnavailable(f"{self}: {text_of(error)}") from None
+        if made is None:
+            raise SourceUnavailable(f"{self}: it gave None, expected the application's object")
+        self._refuse_parents(made, owner(made))
+        return made
+
+    def _refuse_parents(self, made: object, owner: int | None) -> None:
+        here = os.getpid()
+        maker = _taken_in(made, here) if owner is None else owner
+        if maker != here:
+            raise SourceUnavailable(
+                f"{self}: it was made before this process was forked and does not work here; make it anew in the child"
+            )
+
+
+def _taken_in(made: object, here: int) -> int:
+    """The process in which it was taken first."""
+    for each, pid in _taken:
+        if each() is made:
+            return pid
+    _taken[:] = [known for known in _taken if known[0]() is not None]
+    with suppress(TypeError):
+        _taken.append((weakref.ref(made), here))
+    return here
