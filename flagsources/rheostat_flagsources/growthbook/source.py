@@ -1,0 +1,190 @@
+"""The flag source that evaluates GrowthBook's features in this process."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+
+from rheostat import (
+    Duration,
+    HostObject,
+    Identity,
+    InvalidOptions,
+    NotReady,
+    Reading,
+    Secret,
+    SourceUnavailable,
+    Url,
+    VendorLog,
+    import_vendor,
+)
+
+from .feed import EXTRA, Feed, Server
+from .payload import Payload
+
+CLOUD: Final = "https://cdn.growthbook.io"
+
+LOGGERS: Final = ("growthbook", "growthbook.core", "urllib3.connectionpool")
+
+_CLIENT_INTERVAL: Final = 1.0
+"""Seconds between looks at the application's own client, which tells nobody of changes."""
+
+
+# Nobody compares options, and each method that a dataclass writes costs the importing process.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GrowthBookOptions:
+    """The ``source`` section; ``config.example.yaml`` documents each key."""
+
+    client_key: Secret | None = None
+    api_host: Url = field(default_factory=lambda: Url(CLOUD))
+    decryption_key: Secret | None = None
+    attributes: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    streaming: bool = True
+    poll_interval: Duration = Duration(60.0)
+    timeout: Duration = Duration(5.0)
+    client: HostObject | None = None
+
+    def __post_init__(self) -> None:
+        wrong = {}
+        if (self.client_key is None) == (self.client is None):
+            wrong["client_key"] = "either client_key, or client with the application's own client"
+        elif self.client_key is not None and not self.client_key.reveal().strip():
+            wrong["client_key"] = "the client key of an SDK connection"
+        host = self.api_host.reveal()
+        if not host.startswith(("http://", "https://")) or not host.partition("://")[2].strip("/"):
+            wrong["api_host"] = f"a URL like {CLOUD}"
+        if self.poll_interval < 1.0:
+            wrong["poll_interval"] = "at least 1s"
+        if self.timeout < 0.1:
+            wrong["timeout"] = "at least 100ms"
+        if wrong:
+            raise InvalidOptions(wrong)
+
+    def server(self) -> Server:
+        return Server(
+            api_host=self.api_host.reveal().rstrip("/"),
+            client_key="" if self.client_key is None else self.client_key.reveal().strip(),
+            decryption_key="" if self.decryption_key is None else self.decryption_key.reveal().strip(),
+            streaming=self.streaming,
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+        )
+
+
+class GrowthBookSource:
+    """Evaluates with an evaluator of its own.
+
+    ``GrowthBook(client_key=...)`` would join the module-wide repository of the SDK, whose features, stream and exit
+    are the application's.
+    """
+
+    Options: ClassVar[type] = GrowthBookOptions
+
+    def __init__(self, options: GrowthBookOptions, identity: Identity) -> None:
+        self._options = options
+        self._attributes = {
+            "id": identity.instance,
+            "instance": identity.instance,
+            "application": identity.application,
+            "pid": identity.pid,
+            **identity.tags,
+            **options.attributes,
+        }
+        self._log = VendorLog(*LOGGERS)
+        self._feed: Feed | None = None
+        self._opened_at = 0.0
+        self._payload: Payload | None = None
+        self._seen = (0, 0)
+        self._reading: Reading | None = None
+
+    @property
+    def poll_interval(self) -> float | None:
+        if self._options.client is not None:
+            return _CLIENT_INTERVAL
+        # It calls once it knows; if it never does, that has to be noticed.
+        return self._options.timeout if self._payload is None else None
+
+    def open(self, changed: Callable[[], None]) -> None:
+        self._opened_at = time.monotonic()
+        self._log.attach()
+        if self._options.client is None:
+            self._feed = Feed(self._options.server(), changed)
+            self._feed.open()
+
+    def read(self, wanted: Mapping[str, type]) -> Reading:
+        payload = self._current()
+        if self._reading is None or self._payload is None or payload is not self._payload:
+            with self._log.speaking():
+                self._reading = self._evaluate(payload, wanted)
+            self._payload = payload
+        return self._reading
+
+    def close(self) -> None:
+        self._log.detach()
+        if self._feed is not None:
+            self._feed.close()
+
+    def _current(self) -> Payload:
+        if self._feed is None:
+            return self._clients()
+        if self._feed.trouble:
+            raise SourceUnavailable(self._feed.trouble, self._feed.retry_at)
+        if self._feed.newest is None:
+            raise self._nothing_yet(f"no answer from {self._options.api_host} yet")
+        return self._feed.newest
+
+    def _nothing_yet(self, reason: str) -> SourceUnavailable:
+        is_beginning = time.monotonic() - self._opened_at < self._options.timeout
+        return NotReady(reason) if is_beginning else SourceUnavailable(reason)
+
+    def _clients(self) -> Payload:
+        """The features of the application's client. Only they are asked for: evaluating fires its callbacks."""
+        assert self._options.client is not None
+        try:
+            client = self._options.client.take()
+        except SourceUnavailable as unavailable:
+            raise self._nothing_yet(unavailable.reason) from None
+        features = client.get_features()
+        if not features:
+            raise self._nothing_yet(f"{self._options.client}: the client has no features")
+        # The client fills its mapping after it has put it in place.
+        seen = (id(features), len(features))
+        if self._payload is None or seen != self._seen:
+            self._seen = seen
+            return Payload(features, getattr(client, "_saved_groups", None) or {})
+        return self._payload
+
+    def _evaluate(self, payload: Payload, wanted: Mapping[str, type]) -> Reading:
+        growthbook = import_vendor("growthbook", EXTRA)
+        values: dict[str, object] = {}
+        reasons: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        for flag in wanted:
+            features = payload.needed_for(flag)
+            if not features:
+                continue
+            try:
+                evaluator = growthbook.GrowthBook(
+                    attributes=self._attributes, features=features, savedGroups=payload.saved_groups
+                )
+                result = evaluator.eval_feature(flag)
+            # A malformed feature raises whatever it leads to.
+            except Exception as error:
+                errors[flag] = f"malformed feature: {type(error).__name__}: {error}"
+                continue
+            reasons[flag] = self._reason(result)
+            if result.source == "cyclicPrerequisite":
+                errors[flag] = "cyclic prerequisites"
+            elif result.source == "prerequisite" and result.value is None:
+                # To the SDK that is a feature without a value: applications get their own default.
+                continue
+            else:
+                values[flag] = result.value
+        return Reading(values, reasons, errors)
+
+    def _reason(self, result: Any) -> str:
+        rule = getattr(result, "ruleId", None)
+        reason = f"{result.source} (rule {rule})" if rule else str(result.source)
+        trouble = self._feed.stream_trouble if self._feed is not None else ""
+        return f"{reason}; polled, the stream fails: {trouble}" if trouble else reason
