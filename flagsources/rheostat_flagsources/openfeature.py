@@ -1,0 +1,295 @@
+"""OpenFeature: the provider that the application has set, or one for Rheostat alone."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+
+from rheostat import (
+    Duration,
+    HostObject,
+    Identity,
+    InvalidOptions,
+    NotReady,
+    Reading,
+    SourceUnavailable,
+    VendorLog,
+    import_vendor,
+)
+
+EXTRA: Final = "openfeature"
+LOGGERS: Final = ("openfeature", "openfeature.contrib")
+THREAD_NAME: Final = "rheostat-openfeature"
+
+_UNTIL_EVENTS_COME: Final = 1.0
+"""Seconds between looks as long as no event has ever come: in a forked child none may."""
+
+_EVENTS: Final = ("PROVIDER_READY", "PROVIDER_ERROR", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED")
+
+# Two defaults for each type: an answer that follows the default is not the flag's.
+_Defaults = tuple[Any, Any]
+_ASKED_AS: Final[Mapping[str, _Defaults]] = {
+    "boolean": (False, True),
+    "integer": (-987654321, -987654322),
+    "float": (-987654321.5, -987654322.5),
+    "string": ("\0", "\0\0"),
+}
+_KINDS: Final[Mapping[type, tuple[str, ...]]] = {
+    bool: ("boolean",),
+    int: ("integer", "float"),
+    float: ("float", "integer"),
+    str: ("string",),
+    object: ("boolean", "integer", "float", "string"),
+}
+
+_clients: dict[tuple[int, str], Any] = {}
+"""By process and domain. The SDK keeps every client that has ever had a handler, so there is one of each."""
+
+
+# Nobody compares options, and each method that a dataclass writes costs the importing process.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenFeatureOptions:
+    """The ``source`` section; ``config.example.yaml`` documents each key."""
+
+    provider: HostObject | None = None
+    domain: str = "rheostat"
+    attributes: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    poll_interval: Duration = Duration(30.0)
+    start_wait: Duration = Duration(5.0)
+
+    def __post_init__(self) -> None:
+        wrong = {}
+        if not self.domain:
+            wrong["domain"] = "the name of an OpenFeature domain"
+        if self.poll_interval < 0.1:
+            wrong["poll_interval"] = "at least 100ms"
+        if wrong:
+            raise InvalidOptions(wrong)
+
+
+class OpenFeatureSource:
+    """Asks the provider in a thread of its own: some providers ask a server for each evaluation."""
+
+    Options: ClassVar[type] = OpenFeatureOptions
+
+    def __init__(self, options: OpenFeatureOptions, identity: Identity) -> None:
+        self._options = options
+        self._identity = identity
+        self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
+        self._changed: Callable[[], None] = lambda: None
+        self._wanted: Mapping[str, type] | None = None
+        self._opened_at = 0.0
+        self._closed = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._client: Any = None
+        self._context: Any = None
+        self._handlers: list[tuple[Any, Callable[[Any], None]]] = []
+        self._events_come = False
+        self._stale_since: float | None = None
+        self._last_error = ""
+        self._provider: Any = None
+        self._others: frozenset[threading.Thread] | None = None
+        self._providers_threads: frozenset[threading.Thread] = frozenset()
+        self._busy_since: float | None = None
+        self._found: Reading | SourceUnavailable = NotReady("the provider has not been asked yet")
+
+    @property
+    def poll_interval(self) -> float | None:
+        return self._options.start_wait if isinstance(self._found, NotReady) else None
+
+    def open(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._opened_at = time.monotonic()
+        self._log.attach()
+
+    def read(self, wanted: Mapping[str, type]) -> Reading:
+        if self._thread is None:
+            self._wanted = wanted
+            self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+            self._thread.start()
+        busy_since, found = self._busy_since, self._found
+        if busy_since is not None and time.monotonic() - busy_since >= self._options.start_wait:
+            raise SourceUnavailable("the provider does not answer")
+        if isinstance(found, Reading):
+            return found
+        raise self._not_ready(found.reason) if isinstance(found, NotReady) else SourceUnavailable(found.reason)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(0.3)
+        self._log.detach()
+
+    def _work(self) -> None:
+        try:
+            with self._log.speaking():
+                self._repeat()
+        finally:
+            self._let_go()
+
+    def _repeat(self) -> None:
+        while not self._closed.is_set():
+            self._wake.clear()
+            self._busy_since = time.monotonic()
+            try:
+                self._tell(self._ask())
+            except SourceUnavailable as unavailable:
+                self._tell(unavailable)
+            # A provider may raise anything, and in this thread nobody else would hear of it.
+            except BaseException as error:
+                self._tell(SourceUnavailable(f"{type(error).__name__}: {error}"))
+            finally:
+                self._busy_since = None
+            self._wake.wait(self._options.poll_interval if self._events_come else self._pause_without_events())
+
+    def _pause_without_events(self) -> float:
+        return min(_UNTIL_EVENTS_COME, self._options.poll_interval)
+
+    def _tell(self, found: "Reading | SourceUnavailable") -> None:
+        before, self._found = self._found, found
+        if isinstance(found, Reading) and isinstance(before, Reading) and found.is_same_as(before):
+            self._found = before
+        elif not _says_the_same(found, before):
+            self._changed()
+
+    def _ask(self) -> Reading:
+        if self._client is None:
+            self._connect()
+        if self._options.provider is not None and self._provider is None:
+            self._install(self._options.provider)
+        stale = self._check_status()
+        return Reading({}, stale_since=stale) if stale is not None else self._evaluate()
+
+    def _connect(self) -> None:
+        api = import_vendor("openfeature.api", EXTRA)
+        event = import_vendor("openfeature.event", EXTRA).ProviderEvent
+        context = import_vendor("openfeature.evaluation_context", EXTRA)
+        identity = self._identity
+        self._context = context.EvaluationContext(
+            targeting_key=identity.instance,
+            attributes={
+                "application": identity.application,
+                "instance": identity.instance,
+                "pid": identity.pid,
+                **identity.tags,
+                **self._options.attributes,
+            },
+        )
+        key = (os.getpid(), self._options.domain)
+        self._client = _clients.setdefault(key, api.get_client(self._options.domain))
+        for name in _EVENTS:
+            self._handlers.append((event[name], self._handler(name)))
+            self._client.add_handler(*self._handlers[-1])
+
+    def _handler(self, name: str) -> Callable[[Any], None]:
+        def hear(details: Any) -> None:
+            """In one of the SDK's threads: note it and wake ours, nothing more."""
+            self._events_come = True
+            if name == "PROVIDER_STALE":
+                self._stale_since = self._stale_since or time.monotonic()
+            elif name != "PROVIDER_CONFIGURATION_CHANGED":
+                self._stale_since = None
+            if name == "PROVIDER_ERROR":
+                self._last_error = str(getattr(details, "message", None) or "")
+            self._wake.set()
+
+        return hear
+
+    def _install(self, provider: HostObject) -> None:
+        """For our domain only: what the application has set stays as it is."""
+        made = provider.take()
+        self._others = frozenset(threading.enumerate())
+        import_vendor("openfeature.api", EXTRA).set_provider(made, self._options.domain)
+        self._provider = made
+
+    def _works_for_us(self, thread: threading.Thread) -> bool:
+        """Threads that were begun while our provider was initialised are taken for its own."""
+        return thread in self._providers_threads or (self._others is not None and thread not in self._others)
+
+    def _check_status(self) -> float | None:
+        """Since when the provider's values are stale, if they are; raises `SourceUnavailable` if it has none."""
+        provider = self._client.provider
+        name = str(provider.get_metadata().name)
+        status = str(getattr(self._client.get_provider_status(), "name", ""))
+        if status != "NOT_READY" and self._others is not None:
+            self._providers_threads, self._others = frozenset(threading.enumerate()) - self._others, None
+        if name == "No-op Provider":
+            raise NotReady("the application has set no OpenFeature provider")
+        if status == "NOT_READY":
+            raise NotReady(f"provider {name} is not ready")
+        if status in ("ERROR", "FATAL"):
+            raise SourceUnavailable(
+                f"provider {name} is in state {status}: {self._last_error or 'it does not say why'}"
+            )
+        if status == "STALE":
+            self._stale_since = self._stale_since or time.monotonic()
+            return self._stale_since
+        return None
+
+    def _not_ready(self, reason: str) -> SourceUnavailable:
+        is_beginning = time.monotonic() - self._opened_at < self._options.start_wait
+        return NotReady(reason) if is_beginning else SourceUnavailable(reason)
+
+    def _evaluate(self) -> Reading:
+        values: dict[str, object] = {}
+        reasons: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        for flag, kind in (self._wanted or {}).items():
+            details, is_default = self._details(flag, kind)
+            code = _code(details)
+            if code in ("PROVIDER_NOT_READY", "PROVIDER_FATAL"):
+                raise SourceUnavailable(f"the provider answers {code}: {details.error_message}")
+            reasons[flag] = code or _reason(details)
+            if code and code != "FLAG_NOT_FOUND":
+                errors[flag] = f"{code}: {details.error_message}"
+            elif not code and not is_default:
+                values[flag] = details.value
+                if isinstance(details.value, bool) and kind in (int, float):
+                    errors[flag] = "TYPE_MISMATCH: found a boolean, expected a number"
+        return Reading(values, reasons, errors)
+
+    def _details(self, flag: str, kind: type) -> tuple[Any, bool]:
+        """The evaluation as the first type that fits, and whether the value is only the default that was passed."""
+        mismatch = None
+        for name in _KINDS[kind]:
+            one, other = _ASKED_AS[name]
+            evaluate = getattr(self._client, f"get_{name}_details")
+            details = evaluate(flag, one, self._context)
+            if _code(details) == "TYPE_MISMATCH":
+                mismatch = mismatch or details
+                continue
+            is_default = not _code(details) and details.value == one
+            return details, is_default and evaluate(flag, other, self._context).value == other
+        return mismatch, False
+
+    def _let_go(self) -> None:
+        for event, handler in self._handlers:
+            # The application may have cleared all handlers.
+            with suppress(Exception):
+                self._client.remove_handler(event, handler)
+        # While the interpreter exits the SDK cannot start the thread that would shut the provider down.
+        with suppress(Exception):
+            if self._provider is not None and self._client.provider is self._provider:
+                no_op = import_vendor("openfeature.provider.no_op_provider", EXTRA).NoOpProvider
+                import_vendor("openfeature.api", EXTRA).set_provider(no_op(), self._options.domain)
+
+
+def _code(details: Any) -> str:
+    return str(getattr(details.error_code, "name", details.error_code or ""))
+
+
+def _reason(details: Any) -> str:
+    reason = str(getattr(details.reason, "value", details.reason) or "no reason given")
+    return f"{reason} (variant {details.variant})" if details.variant else reason
+
+
+def _says_the_same(one: "Reading | SourceUnavailable", other: "Reading | SourceUnavailable") -> bool:
+    return (
+        isinstance(one, SourceUnavailable) and type(one) is type(other) and one.reason == getattr(other, "reason", None)
+    )
