@@ -189,7 +189,7 @@ def _sources(node: Node | None, decoder: Decoder) -> tuple[Section | None, ...]:
             decoder.problems.append(Problem(entry.place, f"{path}.{key}", "an unknown key", f"kind or {LAYERS}", hint))
     layers = _node(node, LAYERS)
     if not isinstance(layers, document.Sequence) or not layers.items:
-        found = "no such key" if layers is None else None
+        found = "no such key" if layers is None else "an empty list" if isinstance(layers, document.Sequence) else None
         decoder.fail(layers or node, f"{path}.{LAYERS}", "a list of sources, the strongest first", found)
         return (None,)
     return tuple(_layer(number, each, decoder) for number, each in enumerate(layers.items))

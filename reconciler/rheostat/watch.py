@@ -68,9 +68,9 @@ class Watch:
         return min(switch, *(layer.interval() for layer in self._layers))
 
     def may_answer_soon(self, patience: float) -> bool:
-        """A layer that has not answered yet has only just begun, or will call when it can."""
+        """A layer that has not answered yet has only just begun, will call, or polls within `patience` seconds."""
         return any(
-            layer.known.reading is None and (layer.is_beginning or layer.interval() > patience)
+            layer.known.reading is None and (layer.is_beginning or not patience <= layer.interval() < float("inf"))
             for layer in self._layers
         )
 

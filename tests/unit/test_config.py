@@ -275,6 +275,46 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
     ("document", "expected"),
     [
         (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers}"),
+            "3:9: source.layers: found no such key, expected a list of sources, the strongest first",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers, layers: []}"),
+            "3:32: source.layers: found an empty list, expected a list of sources, the strongest first",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers, layer: 1, layers: [{kind: noop:N}]}"),
+            "3:24: source.layer: found an unknown key, expected kind or layers (did you mean 'layers'?)",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers, layers: [{kind: yaml, path: y, pth: x}]}"),
+            "3:55: source.layers[0].pth: found an unknown key",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers, layers: [{kind: layers}]}"),
+            "3:33: source.layers[0].kind: found 'layers', expected a source that is no list of layers itself",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers, layers: [{kind: yml, path: x}]}"),
+            "3:40: source.layers[0].kind: found 'yml', expected one of growthbook, ",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: growthbook}"),
+            "3:9: source.client_key: found no such key, expected either client_key, or client with the application's",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", '{kind: growthbook, client_key: x, api_host: "cdn:80"}'),
+            "3:53: source.api_host: found cdn:80, expected a URL like https://cdn.growthbook.io",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: launchdarkly, client: ldclient}"),
+            "3:38: source.client: found 'ldclient', expected an object of the application's, as package.module:name",
+        ),
+        (
+            WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: launchdarkly, sdk_key: x, context_kind: kind}"),
+            "3:56: source.context_kind: found 'kind', expected a context kind of letters",
+        ),
+        (
             WHOLE + "polcy: {}",
             "6:1: polcy: found an unknown key, expected one of application, backend, disabled, enabled, instance, ",
         ),

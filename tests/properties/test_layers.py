@@ -1,0 +1,85 @@
+"""Layers of sources: what any mixture of fresh, stale, silent and never heard layers comes to."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat import Reading
+from rheostat.lease import Knowledge, decide, overlay
+from rheostat.rules import Rules, Setting
+
+LEASE = 60.0
+NOW = 1000.0
+
+RULES = Rules(
+    enabled=Setting("enabled", bool, False, flag="on"),
+    settings=(Setting("rate", int, 20, flag="rate"), Setting("mode", str, "gil", flag="mode")),
+)
+
+VALUES = st.fixed_dictionaries(
+    {}, optional={"on": st.booleans(), "rate": st.integers(1, 250), "mode": st.sampled_from(["gil", "cpu"])}
+)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> list[Knowledge]:
+    """One to four layers; each fresh, stale for some time, or never heard."""
+    made = []
+    for number in range(draw(st.integers(1, 4))):
+        reading = draw(st.none() | VALUES.map(Reading))
+        stale_since = draw(st.none() | st.floats(NOW - 2 * LEASE, NOW)) if reading is not None else NOW
+        reason = "" if stale_since is None else "gone"
+        made.append(Knowledge(reading, stale_since, reason, layer=f"layer {number + 1}"))
+    return made
+
+
+def speaks(layer: Knowledge) -> bool:
+    return layer.reading is not None and (layer.stale_since is None or NOW - layer.stale_since < LEASE)
+
+
+def expected(found: Sequence[Knowledge]) -> dict[str, object]:
+    """By hand: of each flag, what the first layer that speaks and defines it says."""
+    told: dict[str, object] = {}
+    for layer in reversed(found):
+        if layer.reading is not None and speaks(layer):
+            told.update(layer.reading.values)
+    return told
+
+
+@given(layers())
+def test_the_first_layer_that_speaks_and_defines_a_flag_wins(found: list[Knowledge]) -> None:
+    """A layer that never answered, or whose lease is over, is passed over."""
+    told = expected(found)
+    intent = decide(RULES, found, killed=False, lease=LEASE, now=NOW, held={})
+    desired = intent.resolution.desired
+    assert desired.on == (told.get("on") is True)
+    if desired.on:
+        assert {"rate": told.get("rate", 20), "mode": told.get("mode", "gil")} == desired.settings
+
+
+@given(layers(), st.booleans())
+def test_silence_never_turns_it_on(found: list[Knowledge], default: bool) -> None:
+    """If a silent layer might define the switch and no other does, it is off, whatever the switch's default."""
+    rules = RULES._replace(enabled=Setting("enabled", bool, default, flag="on"))
+    intent = decide(rules, found, killed=False, lease=LEASE, now=NOW, held={})
+    if "on" not in expected(found) and not all(map(speaks, found)):
+        assert not intent.resolution.desired.on
+        assert intent.forced_by is not None
+        assert intent.forced_by.kind in ("lease", "source")
+
+
+@given(layers())
+def test_the_kill_switch_is_above_all_layers(found: list[Knowledge]) -> None:
+    """Whatever any of them says."""
+    assert not decide(RULES, found, killed=True, lease=LEASE, now=NOW, held={}).resolution.desired.on
+
+
+@given(layers())
+def test_each_reason_names_its_layer(found: list[Knowledge]) -> None:
+    """So that a plan can say who gave a value."""
+    reading = overlay(found)
+    if reading is not None:
+        for flag in reading.values:
+            first = next(each.layer for each in found if each.reading is not None and flag in each.reading.values)
+            assert first == reading.reasons[flag].partition(":")[0]
