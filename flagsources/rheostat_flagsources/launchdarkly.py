@@ -178,10 +178,13 @@ class LaunchDarklySource:
         state = status.state.name
         if self._client.is_initialized() and state in ("VALID", "INITIALIZING"):
             return
-        if state == "OFF":
-            raise SourceUnavailable(f"{self._where}: the client was shut down")
         if status.error is None:
+            if state == "OFF":
+                raise SourceUnavailable(f"{self._where}: the client was shut down")
             raise self._not_connected(f"{self._where}: no answer yet")
+        if state == "OFF":
+            # Older versions of the SDK never try again after a 401, for one.
+            raise SourceUnavailable(f"{self._where}: {_in_words(status.error)}; the client has given up")
         raise SourceUnavailable(f"{self._where}: {_in_words(status.error)}", self._retry_at(status.error))
 
     def _not_connected(self, reason: str) -> SourceUnavailable:

@@ -89,7 +89,7 @@ def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:
             _asked(setting, reading),
             "(left out)" if given is None else _text(given),
             adjusted.rule if adjusted is not None else "",
-            reading.errors.get(setting.flag or "") or reading.reasons.get(setting.flag or "", ""),
+            reading.reasons.get(setting.flag or "", ""),
         )
 
 

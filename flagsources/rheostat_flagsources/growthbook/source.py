@@ -164,6 +164,9 @@ class GrowthBookSource:
             features = payload.needed_for(flag)
             if not features:
                 continue
+            if not isinstance(features[flag], Mapping) and not hasattr(features[flag], "rules"):
+                errors[flag] = f"malformed feature: found {type(features[flag]).__name__}, expected a mapping"
+                continue
             try:
                 evaluator = growthbook.GrowthBook(
                     attributes=self._attributes, features=features, savedGroups=payload.saved_groups
