@@ -152,7 +152,7 @@ class PyroscopeBackend:
 
     def start(self, settings: Mapping[str, Value]) -> None:
         try:
-            agent = import_vendor("pyroscope", extra="pyroscope")
+            agent = import_vendor("pyroscope", "rheostat[pyroscope]")
         except ImportError as error:
             raise PermanentError(str(error)) from error
         arguments = self._arguments(settings)

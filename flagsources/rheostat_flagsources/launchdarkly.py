@@ -21,7 +21,7 @@ from rheostat import (
     import_vendor,
 )
 
-EXTRA: Final = "launchdarkly"
+REQUIREMENT: Final = "rheostat[launchdarkly]"
 LOGGERS: Final = ("ldclient.util", "ldclient.flag", "urllib3.connectionpool")
 
 EVALUATE_AGAIN: Final = 10.0
@@ -130,7 +130,7 @@ class LaunchDarklySource:
         self._log.detach()
 
     def _connect(self) -> None:
-        ldclient = import_vendor("ldclient", EXTRA)
+        ldclient = import_vendor("ldclient", REQUIREMENT)
         builder = ldclient.Context.builder(self._identity.instance).kind(self._options.context_kind)
         for name, value in self._attributes().items():
             builder.set(name, value)

@@ -21,7 +21,7 @@ from rheostat import (
     import_vendor,
 )
 
-EXTRA: Final = "openfeature"
+REQUIREMENT: Final = "rheostat[openfeature]"
 LOGGERS: Final = ("openfeature", "openfeature.contrib")
 THREAD_NAME: Final = "rheostat-openfeature"
 
@@ -146,10 +146,12 @@ class OpenFeatureSource:
                 self._tell(SourceUnavailable(f"{type(error).__name__}: {error}"))
             finally:
                 self._busy_since = None
-            self._wake.wait(self._options.poll_interval if self._events_come else self._pause_without_events())
+            self._wake.wait(self._pause())
 
-    def _pause_without_events(self) -> float:
-        return min(_UNTIL_EVENTS_COME, self._options.poll_interval)
+    def _pause(self) -> float:
+        # As long as there are no flags it is not only an event that may bring them: a module of the application's, say.
+        is_told = self._events_come and isinstance(self._found, Reading)
+        return self._options.poll_interval if is_told else min(_UNTIL_EVENTS_COME, self._options.poll_interval)
 
     def _tell(self, found: "Reading | SourceUnavailable") -> None:
         before, self._found = self._found, found
@@ -167,9 +169,9 @@ class OpenFeatureSource:
         return Reading({}, stale_since=stale) if stale is not None else self._evaluate()
 
     def _connect(self) -> None:
-        api = import_vendor("openfeature.api", EXTRA)
-        event = import_vendor("openfeature.event", EXTRA).ProviderEvent
-        context = import_vendor("openfeature.evaluation_context", EXTRA)
+        api = import_vendor("openfeature.api", REQUIREMENT)
+        event = import_vendor("openfeature.event", REQUIREMENT).ProviderEvent
+        context = import_vendor("openfeature.evaluation_context", REQUIREMENT)
         identity = self._identity
         self._context = context.EvaluationContext(
             targeting_key=identity.instance,
@@ -205,7 +207,7 @@ class OpenFeatureSource:
         """For our domain only: what the application has set stays as it is."""
         made = provider.take()
         self._others = frozenset(threading.enumerate())
-        import_vendor("openfeature.api", EXTRA).set_provider(made, self._options.domain)
+        import_vendor("openfeature.api", REQUIREMENT).set_provider(made, self._options.domain)
         self._provider = made
 
     def _works_for_us(self, thread: threading.Thread) -> bool:
@@ -276,8 +278,8 @@ class OpenFeatureSource:
         # While the interpreter exits the SDK cannot start the thread that would shut the provider down.
         with suppress(Exception):
             if self._provider is not None and self._client.provider is self._provider:
-                no_op = import_vendor("openfeature.provider.no_op_provider", EXTRA).NoOpProvider
-                import_vendor("openfeature.api", EXTRA).set_provider(no_op(), self._options.domain)
+                no_op = import_vendor("openfeature.provider.no_op_provider", REQUIREMENT).NoOpProvider
+                import_vendor("openfeature.api", REQUIREMENT).set_provider(no_op(), self._options.domain)
 
 
 def _code(details: Any) -> str:

@@ -1,6 +1,7 @@
 """The ``rheostat`` command."""
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -10,9 +11,9 @@ from . import __version__
 from .config import Config, load_config
 from .diagram import mermaid
 from .launch import run
-from .log import Journal, Nowhere
+from .log import Journal, Nowhere, describe
 from .plan import plan
-from .problem import ConfigError
+from .problem import ConfigError, Place, Problem
 
 FINE, FINDING, INVALID = 0, 1, 2
 
@@ -68,6 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("config", help="the YAML configuration")
+        command.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import it first: the application's module that a client: or provider: names",
+        )
         command.set_defaults(act=act)
 
     diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")
@@ -94,6 +103,12 @@ def _run(options: argparse.Namespace) -> int:
 def _load(options: argparse.Namespace) -> Config:
     """With the working folder on the path, as it is for the service: its own classes may be named."""
     sys.path.insert(0, "")
+    for module in options.modules:
+        try:
+            importlib.import_module(module)
+        # It is the application's code.
+        except BaseException as error:
+            raise ConfigError([Problem(Place("--import"), "", f"{module}: {describe(error)}", "a module")]) from None
     return load_config(options.config, strangers=True)
 
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from .desired import OFF
 from .flagsource import Reading
-from .rules import ENABLED, Resolution, Rules, resolve
+from .rules import ENABLED, Resolution, Rules, resolve, settle
 from .transition import Cause
 from .values import Value, shorten
 
@@ -16,6 +16,7 @@ class Knowledge(NamedTuple):
 
     `stale_since` (monotonic seconds) is None while the source answers with fresh values; `reason` says why it
     does not; `retry_at` when it will try again, where it knows. `layer` names the source if there are several.
+    `is_beginning` says that it has only just been opened.
     """
 
     reading: Reading | None = None
@@ -23,6 +24,7 @@ class Knowledge(NamedTuple):
     reason: str = ""
     retry_at: float | None = None
     layer: str = ""
+    is_beginning: bool = False
 
     def holds(self, lease: float, now: float) -> bool:
         """There are values, and they are fresh or within the lease (seconds)."""
@@ -34,7 +36,7 @@ class Knowledge(NamedTuple):
         return f"{self.layer}: {self.reason}" if self.layer and self.reason else self.reason
 
 
-IGNORANCE: Final = Knowledge(reason="the source has not answered yet")
+IGNORANCE: Final = Knowledge(reason="the source has not answered yet", is_beginning=True)
 
 
 def learn(
@@ -64,10 +66,15 @@ def learn(
     )
 
 
-def lose(known: Knowledge, reason: str, retry_at: float | None, now: float) -> Knowledge:
+def lose(known: Knowledge, reason: str, retry_at: float | None, now: float, *, is_beginning: bool = False) -> Knowledge:
     """What is left when the source cannot answer: the last good values, with the lease running."""
     since = now if known.stale_since is None else known.stale_since
-    return known._replace(stale_since=since, reason=reason, retry_at=retry_at)
+    return known._replace(
+        stale_since=since,
+        reason=reason,
+        retry_at=retry_at,
+        is_beginning=is_beginning and known.reading is None,
+    )
 
 
 def overlay(layers: Sequence[Knowledge]) -> Reading | None:
@@ -107,15 +114,12 @@ def decide(
 ) -> Intent:
     """What ought to run. Off wins: the kill switch, then sources that never answered, then expired leases.
 
-    A layer that never answered, or whose lease has expired, is passed over; but if it alone could say whether
-    profiling is on, it is off.
+    A layer that never answered, or whose lease has expired, is passed over, but that never turns profiling on: not
+    while the layer has only just begun, not if its last word was off, and not if no other layer knows the switch.
     """
-    holding = [each for each in layers if each.holds(lease, now)]
-    reading = overlay(holding or layers)
+    reading = overlay([each for each in layers if each.holds(lease, now)] or layers)
     resolution = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
-    forced = _KILLED if killed else None
-    if forced is None and not (holding and reading is not None and _knows_switch(rules, reading)):
-        forced = _silenced([each for each in layers if not each.holds(lease, now)], lease)
+    forced = _KILLED if killed else _silenced(rules, layers, lease, now, held)
     if forced is not None:
         resolution = resolution._replace(desired=OFF, adjustments=())
     return Intent(resolution, forced)
@@ -124,17 +128,34 @@ def decide(
 _KILLED: Final = Cause("kill_switch", detail="the kill switch is set")
 
 
-def _knows_switch(rules: Rules, reading: Reading) -> bool:
-    flag = rules.enabled.flag
-    return flag is None or flag in reading.values or flag in reading.errors
-
-
-def _silenced(silent: Sequence[Knowledge], lease: float) -> Cause | None:
-    """The layer that would have to say whether profiling is on, if there is one that cannot."""
-    expired = next((each for each in silent if each.reading is not None), None)
-    if expired is not None:
-        return Cause("lease", detail=f"no fresh flags for {lease:g} s: {expired.trouble}")
+def _silenced(
+    rules: Rules, layers: Sequence[Knowledge], lease: float, now: float, held: Mapping[str, Value]
+) -> Cause | None:
+    """The silence of a layer, if it keeps profiling off."""
+    switch = rules.enabled.flag
+    silent = [each for each in layers if not each.holds(lease, now)]
+    expired = [each for each in silent if each.reading is not None]
+    begins = next((each for each in silent if each.is_beginning), None)
+    if begins is not None:
+        return Cause("source", detail=begins.trouble)
+    for layer in layers:
+        if layer.reading is None or not (switch is None or _defines(layer.reading, switch)):
+            continue
+        if layer not in expired:
+            return None
+        if switch is not None and settle(rules.enabled, layer.reading, held).value is not True:
+            return _expiry(layer, lease)
+    if expired:
+        return _expiry(expired[0], lease)
     return Cause("source", detail=silent[0].trouble) if silent else None
+
+
+def _defines(reading: Reading, flag: str) -> bool:
+    return flag in reading.values or flag in reading.errors
+
+
+def _expiry(layer: Knowledge, lease: float) -> Cause:
+    return Cause("lease", detail=f"no fresh flags for {lease:g} s: {layer.trouble}")
 
 
 UNDECIDED: Final = Intent(Resolution(OFF), Cause("source", detail=IGNORANCE.reason))

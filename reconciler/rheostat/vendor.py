@@ -6,8 +6,8 @@ from typing import Any
 from .forking import FORKS
 
 
-def import_vendor(name: str, extra: str) -> Any:
-    """The module; `extra` is the one of Rheostat's that brings it.
+def import_vendor(name: str, requirement: str) -> Any:
+    """The module; `requirement` is what to install for it, such as ``rheostat[growthbook]``.
 
     Imports where no fork can fall between, for the sake of children that need the module too.
 
@@ -17,4 +17,4 @@ def import_vendor(name: str, extra: str) -> Any:
         with FORKS.held_off():
             return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"{name} cannot be imported ({error}): pip install 'rheostat[{extra}]'") from error
+        raise ImportError(f"{name} cannot be imported ({error}): pip install '{requirement}'") from error

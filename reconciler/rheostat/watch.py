@@ -70,7 +70,8 @@ class Watch:
     def may_answer_soon(self, patience: float) -> bool:
         """A layer that has not answered yet has only just begun, will call, or polls within `patience` seconds."""
         return any(
-            layer.known.reading is None and (layer.is_beginning or not patience <= layer.interval() < float("inf"))
+            layer.known.reading is None
+            and (layer.known.is_beginning or not patience <= layer.interval() < float("inf"))
             for layer in self._layers
         )
 
@@ -94,7 +95,6 @@ class _Layer:
         self._last: Reading | None = None
         self._called = f"flag source {name}" if name else "flag source"
         self.known = IGNORANCE._replace(layer=name)
-        self.is_beginning = True
 
     def look(self, now: float) -> bool:
         """Ask the source; tells whether what is known has changed."""
@@ -110,7 +110,6 @@ class _Layer:
             self._lose(error, now)
             return self.known is not before
         self._last = reading
-        self.is_beginning = False
         self._tell()
         return self.known is not before
 
@@ -125,12 +124,11 @@ class _Layer:
 
     def _lose(self, error: BaseException, now: float) -> None:
         self._last = None
-        self.is_beginning = isinstance(error, NotReady)
         reason, retry_at = self._why(error)
-        known = lose(self.known, reason, retry_at, now)
+        known = lose(self.known, reason, retry_at, now, is_beginning=isinstance(error, NotReady))
         if known != self.known:
             self.known = known
-        if not self.is_beginning:
+        if not known.is_beginning:
             self._tell()
 
     def _why(self, error: BaseException) -> tuple[str, float | None]:

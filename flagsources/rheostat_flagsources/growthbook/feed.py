@@ -13,7 +13,7 @@ from rheostat import import_vendor
 
 from .payload import Payload, Unusable, read_payload
 
-EXTRA: Final = "growthbook"
+REQUIREMENT: Final = "rheostat[growthbook]"
 
 THREAD_NAME: Final = "rheostat-growthbook"
 STREAM_THREAD_NAME: Final = "rheostat-growthbook-stream"
@@ -136,11 +136,11 @@ class Feed:
         self._pool.clear()
 
     def _prepare(self) -> None:
-        self._urllib3 = import_vendor("urllib3", EXTRA)
-        self._sse_library = import_vendor("ld_eventsource", EXTRA)
-        self._actions = import_vendor("ld_eventsource.actions", EXTRA)
-        self._sse_config = import_vendor("ld_eventsource.config", EXTRA)
-        self._decrypt = import_vendor("growthbook", EXTRA).decrypt
+        self._urllib3 = import_vendor("urllib3", REQUIREMENT)
+        self._sse_library = import_vendor("ld_eventsource", REQUIREMENT)
+        self._actions = import_vendor("ld_eventsource.actions", REQUIREMENT)
+        self._sse_config = import_vendor("ld_eventsource.config", REQUIREMENT)
+        self._decrypt = import_vendor("growthbook", REQUIREMENT).decrypt
         timeout = self._urllib3.Timeout(connect=self._server.timeout, read=self._server.timeout)
         options = {"timeout": timeout, "retries": False, "maxsize": 2}
         proxy = _proxy_for(self._server.api_host)
@@ -208,6 +208,8 @@ class Feed:
                 self.stream_trouble = "the server ended the stream"
             except Exception as error:
                 self.stream_trouble = self._in_words(error)
+                # What ails the stream may ail the API: that is to be known before the next poll.
+                self._fetch_now.set()
                 status = getattr(error, "status", None)
                 longest = _HOPELESS_RETRY * _RANDOM.uniform(0.5, 1.0) if _is_hopeless(status) else 0.0
             if time.monotonic() - began >= _STEADY:

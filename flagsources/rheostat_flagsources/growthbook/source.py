@@ -20,7 +20,7 @@ from rheostat import (
     import_vendor,
 )
 
-from .feed import EXTRA, Feed, Server
+from .feed import REQUIREMENT, Feed, Server
 from .payload import Payload
 
 CLOUD: Final = "https://cdn.growthbook.io"
@@ -156,7 +156,7 @@ class GrowthBookSource:
         return self._payload
 
     def _evaluate(self, payload: Payload, wanted: Mapping[str, type]) -> Reading:
-        growthbook = import_vendor("growthbook", EXTRA)
+        growthbook = import_vendor("growthbook", REQUIREMENT)
         values: dict[str, object] = {}
         reasons: dict[str, str] = {}
         errors: dict[str, str] = {}

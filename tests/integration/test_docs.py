@@ -1,0 +1,485 @@
+"""What docs/ says is true: each file in it is fine, and each command gives what stands there.
+
+A code block is a file if its first line is a comment with the name, or, where the language has no comments, if the
+name stands after the language. YAML that begins with ``source:`` is that section. ``console`` is a command with its
+output, ``text`` is what the log says.
+"""
+
+import re
+import shlex
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import MISSING, fields
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from children import RHEOSTAT, Child, ended, parsed
+from rheostat import Duration, FlagSource, parse_flags
+from rheostat.registry import LAYERS, SOURCES
+from vendors.faults import Fault
+from vendors.growthbook import GrowthBookServer
+from vendors.launchdarkly import LaunchDarklyServer, ruled_flag
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+SOURCE_PAGES = sorted((DOCS / "sources").glob("*.md"))
+OWN_SOURCE = DOCS / "write-a-flag-source.md"
+
+WANTED = {"profiling_enabled": bool, "profiling_sample_rate": int, "profiling_mode": str}
+KEYS = {
+    "GROWTHBOOK_CLIENT_KEY": "sdk-test",
+    "LAUNCHDARKLY_SDK_KEY": "sdk-00000000-0000-0000-0000-000000000000",
+    "no_proxy": "127.0.0.1",
+}
+
+FEATURES = {
+    "profiling_enabled": {
+        "defaultValue": False,
+        "rules": [{"id": "fr_api", "condition": {"role": "api"}, "force": True}],
+    },
+    "profiling_sample_rate": {"defaultValue": 400},
+    "profiling_mode": {"defaultValue": "gil"},
+}
+
+APP = """\
+import sys
+import threading
+
+for line in sys.stdin:
+    if line == "import\\n":
+        import flags
+    print(*sorted(thread.name for thread in threading.enumerate()), sep=",", flush=True)
+"""
+
+
+class Block(NamedTuple):
+    """A code block of a page; `name` is that of the file that it is, if it is one."""
+
+    page: Path
+    line: int
+    language: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(DOCS)}:{self.line}"
+
+    @property
+    def command(self) -> list[str]:
+        words = shlex.split(self.text.partition("\n")[0].removeprefix("$ "))
+        real = {"rheostat": RHEOSTAT, "python": (sys.executable,)}
+        return [part for word in words for part in real.get(word, (word,))]
+
+    @property
+    def output(self) -> str:
+        return self.text.partition("\n")[2]
+
+
+def blocks(page: Path, language: str = "") -> list[Block]:
+    text = page.read_text()
+    found = []
+    for match in re.finditer(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+        first = re.match(r"# ([\w.-]+\.\w+)\n", match[3])
+        name = match[2] or (first[1] if first else "")
+        found.append(Block(page, text[: match.start()].count("\n") + 1, match[1], name, match[3]))
+    return [block for block in found if language in ("", block.language)]
+
+
+def plans(page: Path) -> list[Block]:
+    """The commands of the page that make a plan."""
+    return [block for block in blocks(page, "console") if "plan" in block.text.partition("\n")[0]]
+
+
+def log_lines(page: Path) -> list[str]:
+    """The one block in which the page shows a log."""
+    (block,) = blocks(page, "text")
+    return block.text.splitlines()
+
+
+def unpack(page: Path, folder: Path, replaced: Mapping[str, str] | None = None) -> None:
+    """Write the page's files, with some texts replaced, and the secrets that they refer to."""
+    assert [] == [old for old in replaced or {} if old not in page.read_text()]
+    for block in blocks(page):
+        if block.name:
+            text = block.text
+            for old, new in (replaced or {}).items():
+                text = text.replace(old, new)
+            (folder / block.name).write_text(with_secrets(text, folder))
+
+
+def with_secrets(text: str, folder: Path) -> str:
+    """The text with its secret files in the folder, which are made."""
+    for file in re.findall(r"_file: /var/run/secrets/([\w/-]+)", text):
+        secret = folder / "secrets" / file
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        secret.write_text("sdk-test\n")
+    return text.replace("/var/run/secrets", str(folder / "secrets"))
+
+
+def with_option(text: str, kind: str, option: str) -> str:
+    """The sources of that kind with one more option, in flow or in block style."""
+    text, count = re.subn(rf"kind: {kind}(,?\s+)", rf"kind: {kind}\g<1>{option}\g<1>", text)
+    assert 1 == count
+    return text
+
+
+def amend(folder: Path, kind: str, *options: str) -> None:
+    config = folder / "config.yaml"
+    text = config.read_text()
+    for option in options:
+        text = with_option(text, kind, option)
+    config.write_text(text)
+
+
+def quicken(folder: Path) -> None:
+    """Govern at once, and profile nothing."""
+    config = folder / "config.yaml"
+    text = config.read_text().replace("kind: pyroscope", "kind: noop")
+    config.write_text(text + "policy: {start_after: 50ms, cooldown: 0s}\n")
+    (folder / "app.py").write_text(APP)
+
+
+@contextmanager
+def governed(folder: Path) -> Iterator[Child]:
+    command = [*RHEOSTAT, "run", "--config", "config.yaml", "--log", "json", "--", sys.executable, "app.py"]
+    with Child(command, folder, KEYS) as child:
+        yield child
+
+
+def vague(line: str) -> str:
+    """Without what differs from one run to the next."""
+    for varying in (r"\d+ ms", r"in \d+ s", r"rheostat\[\d+\]", r"Errno \d+"):
+        line = re.sub(varying, re.sub(r"\\d\+", "0", varying).replace("\\", ""), line)
+    return line
+
+
+def threads_of(child: Child) -> set[str]:
+    """Those that the source has begun; OpenFeature's own for its events come and go."""
+    child.tell("threads")
+    line = child.out.next()
+    assert line is not None
+    others = ("MainThread", "openfeature-event-handler")
+    return {name for name in line.split(",") if name != "rheostat" and not name.startswith(others)}
+
+
+@pytest.fixture
+def growthbook() -> Iterator[GrowthBookServer]:
+    with GrowthBookServer() as server:
+        server.set_features(FEATURES)
+        yield server
+
+
+@pytest.fixture
+def launchdarkly() -> Iterator[LaunchDarklyServer]:
+    with LaunchDarklyServer() as server:
+        server.set_flags({"profiling_sample_rate": 400})
+        server.set_raw("profiling_enabled", ruled_flag("role", ["api"], True, False))
+        yield server
+
+
+# What each page has to be
+
+
+def test_every_source_has_a_page() -> None:
+    """Those that ship with Rheostat, and layers."""
+    assert {*SOURCES.builtins, LAYERS} == {page.stem for page in SOURCE_PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link is one to a file of the project."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [] == [link for link in links if not (page.parent / link).is_file()]
+
+
+@pytest.mark.parametrize("block", [each for page in PAGES for each in blocks(page, "yaml")], ids=str)
+def test_yaml_is_fine(block: Block, tmp_path: Path) -> None:
+    """A configuration, or a source section in the place of the page's own, passes `rheostat check`; flags are flags."""
+    unpack(block.page, tmp_path)
+    if block.text.startswith("source:"):
+        section = with_secrets(block.text, tmp_path)
+        whole = (tmp_path / "config.yaml").read_text()
+        (tmp_path / "config.yaml").write_text(re.sub(r"^source:.*\n(?:  .*\n)*", section, whole, flags=re.MULTILINE))
+    elif "config.yaml" != block.name:
+        assert parse_flags(block.text.encode(), block.name, WANTED).values
+        return
+    checked = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, KEYS)
+    assert (0, f"{tmp_path}/config.yaml: fine\n", "") == (checked.returncode, checked.stdout, checked.stderr)
+
+
+@pytest.mark.parametrize("kind", sorted(SOURCES.builtins))
+def test_option_tables_are_complete(kind: str) -> None:
+    """They have every option that there is, no other, and the default of each."""
+    section = (DOCS / "sources" / f"{kind}.md").read_text().partition("## Options")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`? \|", section, re.MULTILINE))
+    options = SOURCES.resolve(kind).Options
+    assert {each.name: in_words(each) for each in fields(options)} == shown
+
+
+def in_words(field: Any) -> str:
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    if default is MISSING:
+        return "required"
+    if default is None:
+        return "none"
+    if field.type is Duration:
+        return f"{default:g}s"
+    if isinstance(default, Mapping):
+        return "{}" if not default else str(default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+# What the sources do
+
+
+def test_plan_with_yaml(tmp_path: Path) -> None:
+    """The plan is the one of the page."""
+    (block,) = plans(DOCS / "sources/yaml.md")
+    unpack(block.page, tmp_path)
+    assert block.output == ended(block.command, tmp_path).stdout
+
+
+def test_plan_with_growthbook(growthbook: GrowthBookServer, tmp_path: Path) -> None:
+    """The plan is the one of the page."""
+    (block,) = plans(DOCS / "sources/growthbook.md")
+    unpack(block.page, tmp_path)
+    amend(tmp_path, "growthbook", f"api_host: {growthbook.url}")
+    assert block.output == ended(block.command, tmp_path, KEYS).stdout
+
+
+def test_plan_with_launchdarkly(launchdarkly: LaunchDarklyServer, tmp_path: Path) -> None:
+    """The plan is the one of the page."""
+    (block,) = plans(DOCS / "sources/launchdarkly.md")
+    unpack(block.page, tmp_path)
+    amend(tmp_path, "launchdarkly", f"relay: {launchdarkly.url}")
+    assert block.output == ended(block.command, tmp_path, KEYS).stdout
+
+
+def test_plan_with_openfeature(tmp_path: Path) -> None:
+    """The plan is the one of the page, with flagd's own provider."""
+    (block,) = plans(DOCS / "sources/openfeature.md")
+    unpack(block.page, tmp_path)
+    assert block.output == ended(block.command, tmp_path).stdout
+
+
+def test_plan_with_layers(growthbook: GrowthBookServer, tmp_path: Path) -> None:
+    """The plans are those of the page, with and without an answer of the layer in the middle."""
+    answered, unanswered = plans(DOCS / "sources/layers.md")
+    unpack(answered.page, tmp_path)
+    amend(tmp_path, "growthbook", f"api_host: {growthbook.url}")
+    growthbook.set_flags({"profiling_enabled": True, "profiling_sample_rate": 400})
+    assert answered.output == ended(answered.command, tmp_path, KEYS).stdout
+    growthbook.fault = Fault.REFUSED
+    refused = ended(unanswered.command, tmp_path, KEYS)
+    assert (1, unanswered.output) == (
+        refused.returncode,
+        refused.stdout.replace(growthbook.url, "https://cdn.growthbook.io"),
+    )
+
+
+def test_outage_of_yaml(tmp_path: Path) -> None:
+    """The log is that of the page, the session goes on, and there is no thread."""
+    failed, recovered = log_lines(DOCS / "sources/yaml.md")
+    unpack(DOCS / "sources/yaml.md", tmp_path, {"path: flags.yaml": "path: flags.yaml, poll_interval: 50ms"})
+    quicken(tmp_path)
+    flags = tmp_path / "flags.yaml"
+    with governed(tmp_path) as child:
+        child.event("transition", to="running")
+        assert set() == threads_of(child)
+        flags.rename(tmp_path / "away.yaml")
+        assert failed == child.event("source_unavailable")["message"].replace(str(tmp_path), "/etc/profiling")
+        (tmp_path / "away.yaml").rename(flags)
+        assert recovered == child.event("source_recovered")["message"]
+        assert 0 == child.finish()
+        assert 2 == len([each for each in child.events() if each["event"] == "transition"])
+
+
+def test_outage_of_growthbook(growthbook: GrowthBookServer, tmp_path: Path) -> None:
+    """The log is that of the page, the session goes on, and the threads are those of the page."""
+    page = DOCS / "sources/growthbook.md"
+    failed, recovered = log_lines(page)
+    unpack(page, tmp_path)
+    amend(tmp_path, "growthbook", f"api_host: {growthbook.url}", "poll_interval: 1s")
+    quicken(tmp_path)
+    with governed(tmp_path) as child:
+        child.event("transition", to="running")
+        growthbook.wait_for(lambda: growthbook.streams)
+        threads = threads_of(child)
+        assert {"rheostat-growthbook", "rheostat-growthbook-stream"} == threads
+        assert [] == [name for name in threads if f"`{name}`" not in page.read_text()]
+        growthbook.fault = Fault.REFUSED
+        message = child.event("source_unavailable")["message"]
+        assert vague(failed) == vague(message.replace(growthbook.url, "https://cdn.growthbook.io"))
+        growthbook.mend()
+        assert recovered == child.event("source_recovered")["message"]
+        assert 0 == child.finish()
+        assert 2 == len([each for each in child.events() if each["event"] == "transition"])
+
+
+def test_outage_of_a_layer(growthbook: GrowthBookServer, tmp_path: Path) -> None:
+    """The log names the layer, as on the page."""
+    page = DOCS / "sources/layers.md"
+    failed, recovered = log_lines(page)
+    unpack(page, tmp_path)
+    amend(tmp_path, "growthbook", f"api_host: {growthbook.url}", "poll_interval: 1s")
+    quicken(tmp_path)
+    growthbook.fault = Fault.REFUSED
+    with governed(tmp_path) as child:
+        message = child.event("source_unavailable")["message"]
+        assert vague(failed) == vague(message.replace(growthbook.url, "https://cdn.growthbook.io"))
+        growthbook.mend()
+        assert recovered == child.event("source_recovered")["message"]
+
+
+def test_a_fallback_may_turn_on(growthbook: GrowthBookServer, tmp_path: Path) -> None:
+    """As the page warns: while the product is silent, and only then."""
+    unpack(DOCS / "sources/layers.md", tmp_path)
+    (tmp_path / "fallback.yaml").write_text("profiling_enabled: true\n")
+    amend(tmp_path, "growthbook", f"api_host: {growthbook.url}", "poll_interval: 1s")
+    quicken(tmp_path)
+    growthbook.set_flags({"profiling_enabled": False}, push=False)
+    growthbook.fault = Fault.HANG
+    with governed(tmp_path) as child:
+        child.event("transition", to="running")
+        growthbook.mend()
+        child.event("transition", to="stopped")
+
+
+def test_refusal_by_launchdarkly(launchdarkly: LaunchDarklyServer, tmp_path: Path) -> None:
+    """The log is that of the page, and the one thread is the SDK's."""
+    page = DOCS / "sources/launchdarkly.md"
+    failed, recovered = log_lines(page)
+    unpack(page, tmp_path)
+    amend(tmp_path, "launchdarkly", f"relay: {launchdarkly.url}")
+    quicken(tmp_path)
+    with governed(tmp_path) as child:
+        child.event("transition", to="running")
+        assert 1 == len(threads_of(child))
+        launchdarkly.fault = Fault.REFUSED
+        child.event("source_unavailable")
+        launchdarkly.mend()
+        assert recovered == child.event("source_recovered")["message"]
+        launchdarkly.fault = Fault.STATUS_401
+        line = child.err.until(lambda line: "401" in line)
+        assert vague(failed) == vague(parsed(line)["message"].replace(launchdarkly.url, "LaunchDarkly"))
+
+
+def test_a_provider_that_comes_late(tmp_path: Path) -> None:
+    """The log is that of the page until the application has imported the module, and the thread is named there."""
+    page = DOCS / "sources/openfeature.md"
+    failed, recovered = log_lines(page)
+    unpack(page, tmp_path)
+    amend(tmp_path, "openfeature", "start_wait: 100ms")
+    quicken(tmp_path)
+    with governed(tmp_path) as child:
+        assert failed == child.event("source_unavailable")["message"]
+        assert {"rheostat-openfeature"} == threads_of(child)
+        child.tell("import")
+        assert recovered == child.event("source_recovered")["message"]
+        child.event("transition", to="running")
+
+
+# A source of one's own
+
+
+class Flags(SimpleHTTPRequestHandler):
+    """Serves a folder, as `python -m http.server` does."""
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+@contextmanager
+def serving(folder: Path, port: int = 0) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", port), partial(Flags, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> Path:
+    """The file that the page serves, as its own command writes it."""
+    writes = next(block for block in blocks(OWN_SOURCE, "console") if "> flags.json" in block.text)
+    folder = tmp_path / "served"
+    folder.mkdir()
+    assert 0 == ended(["sh", "-c", writes.text.partition("\n")[0].removeprefix("$ ")], folder).returncode
+    return folder / "flags.json"
+
+
+def unpack_own(folder: Path, port: int) -> None:
+    unpack(OWN_SOURCE, folder, {"localhost:8000": f"127.0.0.1:{port}", "poll_interval: 1s": "poll_interval: 50ms"})
+
+
+def test_the_contract_is_complete() -> None:
+    """The table has each name of the contract, and no other."""
+    table = re.findall(r"^\| `(\w+)[`(]", OWN_SOURCE.read_text().partition("## The source")[0], re.MULTILINE)
+    assert sorted(name for name in vars(FlagSource) | {"Options": 0} if not name.startswith("_")) == sorted(table)
+
+
+def test_check_and_plan_with_an_own_source(flags: Path, tmp_path: Path) -> None:
+    """Both say what stands on the page."""
+    check, plan = (
+        next(block for block in blocks(OWN_SOURCE, "console") if f"rheostat {name}" in block.text)
+        for name in ("check", "plan")
+    )
+    with serving(flags.parent) as port:
+        unpack_own(tmp_path, port)
+        assert check.output == ended(check.command, tmp_path).stdout.replace(str(tmp_path), "/home/you/httpflags")
+        assert plan.output == ended(plan.command, tmp_path, KEYS).stdout
+
+
+def test_the_pages_own_test_passes(tmp_path: Path) -> None:
+    """With every warning an error."""
+    unpack(OWN_SOURCE, tmp_path)
+    command = next(block for block in blocks(OWN_SOURCE, "console") if "pytest" in block.text).command
+    tested = ended([*command, "-W", "error", "-p", "no:cacheprovider"], tmp_path, KEYS)
+    assert 0 == tested.returncode, tested.stdout
+    assert f"{len(re.findall('def test_', OWN_SOURCE.read_text()))} passed" in tested.stdout
+
+
+def test_an_own_source_governs(flags: Path, tmp_path: Path) -> None:
+    """The log is that of the page: values hold while the endpoint is away, and a flip after its return is seen."""
+    with ExitStack() as stack:
+        with serving(flags.parent) as port:
+            unpack_own(tmp_path, port)
+            quicken(tmp_path)
+            child = stack.enter_context(governed(tmp_path))
+            child.event("transition", to="running")
+        child.event("source_unavailable")
+        with serving(flags.parent, port):
+            child.event("source_recovered")
+            flags.write_text(flags.read_text().replace("true", "false"))
+            child.event("transition", to="stopped")
+            assert 0 == child.finish()
+        events = [each for each in child.events() if each["event"] != "closed"]
+        said = [f"{each['level']} rheostat[{each['pid']}]: {each['message']}" for each in events]
+    shown = [line.replace("localhost:8000", f"127.0.0.1:{port}") for line in log_lines(OWN_SOURCE)]
+    assert [vague(line) for line in shown] == [vague(line) for line in said]
+
+
+def test_an_own_source_by_entry_point(tmp_path: Path) -> None:
+    """What pyproject.toml says makes its short name work, once installed."""
+    unpack(OWN_SOURCE, tmp_path)
+    (folder := tmp_path / "httpflags-1.0.dist-info").mkdir()
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    sections = project["entry-points"].items()
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in each.items()) for group, each in sections
+    ]
+    (folder / "entry_points.txt").write_text("".join(lines))
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("httpflags:HttpSource", "http"))
+    checked = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, {"PYTHONPATH": str(tmp_path)})
+    assert (0, "") == (checked.returncode, checked.stderr)
