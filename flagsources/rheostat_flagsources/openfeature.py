@@ -28,6 +28,8 @@ THREAD_NAME: Final = "rheostat-openfeature"
 _UNTIL_EVENTS_COME: Final = 1.0
 """Seconds between looks as long as no event has ever come: in a forked child none may."""
 
+_UNTIL_ERROR_IS_TOLD: Final = 0.2
+
 _EVENTS: Final = ("PROVIDER_READY", "PROVIDER_ERROR", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED")
 
 # Two defaults for each type: an answer that follows the default is not the flag's.
@@ -79,6 +81,9 @@ class OpenFeatureSource:
     def __init__(self, options: OpenFeatureOptions, identity: Identity) -> None:
         self._options = options
         self._identity = identity
+        # What is set for a domain can be replaced but never unset: it must not stand before the application's provider.
+        self._domain = options.domain if options.provider is None else f"{options.domain}-provider"
+        self._called = "the provider"
         self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
         self._changed: Callable[[], None] = lambda: None
         self._wanted: Mapping[str, type] | None = None
@@ -92,6 +97,7 @@ class OpenFeatureSource:
         self._events_come = False
         self._stale_since: float | None = None
         self._last_error = ""
+        self._error_told = threading.Event()
         self._provider: Any = None
         self._others: frozenset[threading.Thread] | None = None
         self._providers_threads: frozenset[threading.Thread] = frozenset()
@@ -100,7 +106,8 @@ class OpenFeatureSource:
 
     @property
     def poll_interval(self) -> float | None:
-        return self._options.start_wait if isinstance(self._found, NotReady) else None
+        # It calls, but a provider that hangs has to be noticed.
+        return self._options.start_wait
 
     def open(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -114,7 +121,7 @@ class OpenFeatureSource:
             self._thread.start()
         busy_since, found = self._busy_since, self._found
         if busy_since is not None and time.monotonic() - busy_since >= self._options.start_wait:
-            raise SourceUnavailable("the provider does not answer")
+            raise SourceUnavailable(f"{self._called} does not answer")
         if isinstance(found, Reading):
             return found
         raise self._not_ready(found.reason) if isinstance(found, NotReady) else SourceUnavailable(found.reason)
@@ -136,7 +143,7 @@ class OpenFeatureSource:
     def _repeat(self) -> None:
         while not self._closed.is_set():
             self._wake.clear()
-            self._busy_since = time.monotonic()
+            self._busy_since = began = time.monotonic()
             try:
                 self._tell(self._ask())
             except SourceUnavailable as unavailable:
@@ -146,6 +153,9 @@ class OpenFeatureSource:
                 self._tell(SourceUnavailable(f"{type(error).__name__}: {error}"))
             finally:
                 self._busy_since = None
+            if time.monotonic() - began >= self._options.start_wait:
+                # It was taken for dead meanwhile.
+                self._changed()
             self._wake.wait(self._pause())
 
     def _pause(self) -> float:
@@ -183,8 +193,7 @@ class OpenFeatureSource:
                 **self._options.attributes,
             },
         )
-        key = (os.getpid(), self._options.domain)
-        self._client = _clients.setdefault(key, api.get_client(self._options.domain))
+        self._client = _clients.setdefault((os.getpid(), self._domain), api.get_client(self._domain))
         for name in _EVENTS:
             self._handlers.append((event[name], self._handler(name)))
             self._client.add_handler(*self._handlers[-1])
@@ -197,8 +206,10 @@ class OpenFeatureSource:
                 self._stale_since = self._stale_since or time.monotonic()
             elif name != "PROVIDER_CONFIGURATION_CHANGED":
                 self._stale_since = None
+                self._error_told.clear()
             if name == "PROVIDER_ERROR":
                 self._last_error = str(getattr(details, "message", None) or "")
+                self._error_told.set()
             self._wake.set()
 
         return hear
@@ -207,7 +218,7 @@ class OpenFeatureSource:
         """For our domain only: what the application has set stays as it is."""
         made = provider.take()
         self._others = frozenset(threading.enumerate())
-        import_vendor("openfeature.api", REQUIREMENT).set_provider(made, self._options.domain)
+        import_vendor("openfeature.api", REQUIREMENT).set_provider(made, self._domain)
         self._provider = made
 
     def _works_for_us(self, thread: threading.Thread) -> bool:
@@ -218,6 +229,7 @@ class OpenFeatureSource:
         """Since when the provider's values are stale, if they are; raises `SourceUnavailable` if it has none."""
         provider = self._client.provider
         name = str(provider.get_metadata().name)
+        self._called = f"provider {name}"
         status = str(getattr(self._client.get_provider_status(), "name", ""))
         if status != "NOT_READY" and self._others is not None:
             self._providers_threads, self._others = frozenset(threading.enumerate()) - self._others, None
@@ -226,6 +238,8 @@ class OpenFeatureSource:
         if status == "NOT_READY":
             raise NotReady(f"provider {name} is not ready")
         if status in ("ERROR", "FATAL"):
+            # The SDK changes the status first, and says why in another thread.
+            self._error_told.wait(_UNTIL_ERROR_IS_TOLD)
             raise SourceUnavailable(
                 f"provider {name} is in state {status}: {self._last_error or 'it does not say why'}"
             )
@@ -279,7 +293,7 @@ class OpenFeatureSource:
         with suppress(Exception):
             if self._provider is not None and self._client.provider is self._provider:
                 no_op = import_vendor("openfeature.provider.no_op_provider", REQUIREMENT).NoOpProvider
-                import_vendor("openfeature.api", REQUIREMENT).set_provider(no_op(), self._options.domain)
+                import_vendor("openfeature.api", REQUIREMENT).set_provider(no_op(), self._domain)
 
 
 def _code(details: Any) -> str:

@@ -144,6 +144,7 @@ class _Layer:
         if known.stale_since is None:
             self._journal.recover("source_recovered", f"{self._called}: it answers again", about=about, flaps=True)
             return
-        retry = "" if known.retry_at is None else f"; it tries again in {known.retry_at - self._journal.clock():.0f} s"
+        left = None if known.retry_at is None else max(0.0, known.retry_at - self._journal.clock())
+        retry = "" if left is None else f"; it tries again in {left:.0f} s"
         text = f"{self._called}: {known.reason}"
         self._journal.complain("source_unavailable", text, about=about, also=retry, reason=known.reason)

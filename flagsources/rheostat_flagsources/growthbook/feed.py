@@ -74,6 +74,7 @@ class Feed:
         self._streamed = 0
         self._sse: Any = None
         self._pool: Any = None
+        self._proxy: str | None = None
         self._threads: list[threading.Thread] = []
         self.newest: Payload | None = None
         self.trouble = ""
@@ -141,10 +142,15 @@ class Feed:
         self._actions = import_vendor("ld_eventsource.actions", REQUIREMENT)
         self._sse_config = import_vendor("ld_eventsource.config", REQUIREMENT)
         self._decrypt = import_vendor("growthbook", REQUIREMENT).decrypt
+        self._proxy = _proxy_for(self._server.api_host)
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> Any:
         timeout = self._urllib3.Timeout(connect=self._server.timeout, read=self._server.timeout)
-        options = {"timeout": timeout, "retries": False, "maxsize": 2}
-        proxy = _proxy_for(self._server.api_host)
-        self._pool = self._urllib3.ProxyManager(proxy, **options) if proxy else self._urllib3.PoolManager(**options)
+        options = {"timeout": timeout, "retries": False, "maxsize": 1}
+        if self._proxy:
+            return self._urllib3.ProxyManager(self._proxy, **options)
+        return self._urllib3.PoolManager(**options)
 
     def _backoff(self, longest: float) -> Any:
         return self._sse_config.RetryDelayStrategy.default(longest, jitter_multiplier=0.5)
@@ -218,7 +224,10 @@ class Feed:
             self._closed.wait(max(delay, longest))
 
     def _read_stream(self) -> None:
-        connect = self._sse_config.ConnectStrategy.http(self._server.stream_url, pool=_Patient(self._pool))
+        # One for each stream: what is left of a broken one goes back to its pool at some later time, in any thread, and
+        # a pool that has another connection by then would complain in the host's log.
+        pool = self._new_pool()
+        connect = self._sse_config.ConnectStrategy.http(self._server.stream_url, pool=_Patient(pool))
         sse = self._sse_library.SSEClient(connect, logger=_UNHEARD)
         with self._lock:
             self._sse = sse
@@ -229,6 +238,7 @@ class Feed:
                 self._react(action)
         finally:
             sse.close()
+            pool.clear()
 
     def _react(self, action: Any) -> None:
         if isinstance(action, self._actions.Start):

@@ -1,0 +1,888 @@
+"""Each flag source against each way in which its product fails, governed by the real control thread."""
+
+import gc
+import json
+import logging
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ldclient.impl.datasource.streaming
+import ldclient.impl.retry
+import pytest
+from growthbook import GrowthBook as GrowthBookClient
+from openfeature import api
+from openfeature.event import ProviderEventDetails
+
+import rheostat
+from products import (
+    HOST,
+    PRODUCTS,
+    Fallback,
+    Flagd,
+    Flags,
+    Flapping,
+    GrowthBook,
+    LaunchDarkly,
+    Malformed,
+    Override,
+    Product,
+    Provider,
+    Unavailable,
+    Unnoticed,
+    flagd_flag,
+    install,
+    uninstall,
+)
+from rheostat import Duration, FlagSource, HostObject, Identity, Reading, Secret, SourceUnavailable, State, Status, Url
+from rheostat.cli import main
+from rheostat_flagsources.growthbook import GrowthBookOptions, GrowthBookSource, feed
+from rheostat_flagsources.launchdarkly import LaunchDarklyOptions, LaunchDarklySource
+from rheostat_flagsources.openfeature import OpenFeatureOptions, OpenFeatureSource
+from vendors.faults import Fault
+from vendors.growthbook import DECRYPTION_KEY
+from vendors.launchdarkly import flag_of, null_flag, off_flag, ruled_flag, unevaluable_flag
+
+TIMEOUT = 10.0
+LEASE = 900.0
+
+SAID: Flags = {"on": True, "rate": 97, "mode": "wall"}
+FLIPPED: Flags = {**SAID, "rate": 50}
+
+ENABLED = {"flag": "on", "default": False, "clamp": {"otherwise": "hold"}}
+SETTINGS = {
+    "rate": {"flag": "rate", "default": 20, "clamp": {"max": 250, "otherwise": "hold"}},
+    "mode": {"flag": "mode", "default": "gil"},
+}
+
+
+class Time:
+    """The module `time`, with a monotonic clock that can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class Governed:
+    """This process, governed by a source."""
+
+    def __init__(self, reconciler: rheostat.Reconciler, clock: Time, log: pytest.LogCaptureFixture) -> None:
+        self._reconciler = reconciler
+        self._clock = clock
+        self._log = log
+
+    @property
+    def status(self) -> Status:
+        return self._reconciler.status()
+
+    def until(self, holds: Callable[[Status], object], timeout: float = TIMEOUT) -> Status:
+        """The first status for which this holds."""
+        deadline = time.monotonic() + timeout
+        while not holds(status := self.status):
+            assert time.monotonic() < deadline, f"{status}\n{self._log.text}"
+            time.sleep(0.003)
+        return status
+
+    def until_runs(self, **settings: object) -> Status:
+        """Wait until a session with at least these settings runs."""
+        return self.until(lambda status: settings.items() <= status.settings.items() and status.settings)
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass for the control thread, and have it look."""
+        self._clock.ahead += seconds
+        self._reconciler.nudge()
+
+    def events(self, event: str) -> list[logging.LogRecord]:
+        return [record for record in self._log.records if getattr(record, "rheostat_event", "") == event]
+
+    def complaints(self) -> list[str]:
+        return [str(vars(record)["rheostat_reason"]) for record in self.events("source_unavailable")]
+
+    def others_lines(self) -> list[str]:
+        """What was logged by anybody else."""
+        return [
+            f"{record.name}: {record.getMessage()}"
+            for record in self._log.records
+            if record.name not in ("rheostat", "rheostat.noop")
+        ]
+
+
+@pytest.fixture
+def govern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
+    """A context manager in which this process is governed by a `source:` section."""
+    clock = Time()
+    monkeypatch.setattr("rheostat.reconciler.time", clock)
+    monkeypatch.setattr("rheostat.process.time", clock)
+    caplog.set_level(logging.INFO)
+
+    @contextmanager
+    def governed(
+        source: Mapping[str, object],
+        *,
+        policy: Mapping[str, object] = {},
+        settings: Mapping[str, object] = SETTINGS,
+        enabled: Mapping[str, object] = ENABLED,
+        **more: object,
+    ) -> Iterator[Governed]:
+        path = tmp_path / "config.yaml"
+        document = {
+            "version": 1,
+            "application": "shop",
+            "source": source,
+            "backend": {"kind": "noop"},
+            "enabled": enabled,
+            "settings": settings,
+            "policy": {"cooldown": 0, "hold_last_good": LEASE, **policy},
+            **more,
+        }
+        path.write_text(json.dumps(document))
+        before = set(threading.enumerate())
+        reconciler = rheostat.start(path, strict=True)
+        try:
+            yield Governed(reconciler, clock, caplog)
+        finally:
+            assert reconciler.stop(TIMEOUT)
+            await_end_of(before)
+            if "launchdarkly" in str(source):
+                collect()
+
+    return governed
+
+
+def await_end_of(before: set[threading.Thread]) -> None:
+    """Wait for the threads of the source."""
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith(("rheostat", "ldclient", "Flagd")):
+            thread.join(TIMEOUT)
+            assert not thread.is_alive(), thread
+
+
+def collect() -> None:
+    """LaunchDarkly's SDK leaves sockets to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sources and SDKs try again in a moment where they would wait for seconds or minutes."""
+    monkeypatch.setattr(feed, "_FIRST_RETRY", 0.1)
+    monkeypatch.setattr(feed, "_LONGEST_RETRY", 0.4)
+    monkeypatch.setattr(feed, "_HOPELESS_RETRY", 0.3)
+    server = GrowthBookOptions.server
+    monkeypatch.setattr(GrowthBookOptions, "server", lambda options: server(options)._replace(poll_interval=0.1))
+    monkeypatch.setattr(ldclient.impl.retry, "EXTENDED_INITIAL_DELAY", 0.2)
+    monkeypatch.setattr(ldclient.impl.retry, "EXTENDED_CEILING_DELAY", 0.4)
+    monkeypatch.setattr(ldclient.impl.retry, "NORMAL_STREAMING_CEILING_DELAY", 0.4)
+    for_streaming = ldclient.impl.datasource.streaming.for_streaming
+    monkeypatch.setattr(ldclient.impl.datasource.streaming, "for_streaming", lambda _: for_streaming(0.1))
+
+
+def cases() -> Iterator[Any]:
+    for name, make in PRODUCTS.items():
+        for fault in make(Path()).faults:
+            yield pytest.param(name, str(fault), id=f"{name}-{fault}")
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(("name", "fault"), list(cases()))
+def test_fault(name: str, fault: str, tmp_path: Path, govern: Any) -> None:
+    """Whatever the product does, the last values hold for the lease; it is told once, and recovered from."""
+    with PRODUCTS[name](tmp_path) as product:
+        product.say(SAID)
+        with govern(product.section()) as it:
+            it.until_runs(rate=97, mode="wall")
+            it.until(lambda status: status.source.available)
+            meet(it, product, fault)
+            assert it.until_runs(rate=97, mode="wall").source.available
+            product.say(FLIPPED)
+            assert it.until_runs(rate=50, mode="wall").source.available
+        assert [] == it.others_lines()
+
+
+def meet(it: Governed, product: Product, fault: str) -> None:
+    seq = it.status.seq
+    product.break_(fault)
+    match product.faults[fault]:
+        case Unavailable() as effect:
+            sit_out(it, product, effect, seq)
+        case Unnoticed(flips):
+            go_on(it, product, flips)
+        case Flapping():
+            flap(it, product, seq)
+        case Malformed(errors):
+            do_otherwise(it, product, errors)
+
+
+def sit_out(it: Governed, product: Product, effect: Unavailable, seq: int) -> None:
+    """The values hold for the lease, and no longer."""
+    status = it.until(lambda status: effect.reason in status.source.reason and not status.source.available)
+    assert product.where in status.source.reason
+    assert status.source.stale_for is not None
+    assert (State.RUNNING, seq, SAID["rate"]) == (status.state, status.seq, status.settings["rate"])
+    complaints = it.complaints()
+    assert len(set(complaints)) == len(complaints)
+    it.pass_(LEASE + 1)
+    if effect.left is None:
+        gone = it.until(lambda status: status.state is State.STOPPED).last_transition
+        assert gone is not None
+        assert "lease" == gone.cause.kind
+    else:
+        it.until_runs(**effect.left)
+    product.mend()
+    it.until(lambda status: status.source.available)
+    assert 1 == len(it.events("source_recovered"))
+    # Once at first, and once more after the minutes that have passed.
+    assert max(Counter(it.complaints()).values()) <= 2
+
+
+def go_on(it: Governed, product: Product, flips: bool) -> None:
+    """Nothing is wrong."""
+    if flips:
+        product.say({**SAID, "rate": 60})
+        it.until_runs(rate=60)
+    it.pass_(LEASE + 1)
+    status = it.status
+    assert (State.RUNNING, True) == (status.state, status.source.available)
+    assert [] == it.complaints()
+    product.mend()
+    product.say(SAID)
+    it.until_runs(rate=97)
+    it.until(lambda status: status.source.available)
+
+
+def flap(it: Governed, product: Product, seq: int) -> None:
+    """Each time that it answers, its flags are followed; all that is told once."""
+    before = product.attempts()
+    it.until(lambda _: product.attempts() >= before + 2)
+    product.say({**SAID, "rate": 60})
+    assert seq + 2 == it.until_runs(rate=60).seq
+    product.mend()
+    product.say(SAID)
+    it.until_runs(rate=97)
+    it.until(lambda status: status.source.available)
+    complaints = it.complaints()
+    assert len(set(complaints)) == len(complaints)
+    assert len(it.events("source_recovered")) <= len(complaints)
+
+
+def do_otherwise(it: Governed, product: Product, errors: str) -> None:
+    """Each flag becomes what its rule says, without the lease running."""
+    status = it.until(lambda status: len(status.adjustments) == 3)
+    assert all(errors in each.rule for each in status.adjustments)
+    status = it.until_runs(rate=97, mode="gil")
+    assert status.source.available
+    it.pass_(LEASE + 1)
+    assert State.RUNNING is it.status.state
+    assert 3 == len(it.events("adjusted"))
+    product.mend()
+    it.until_runs(mode="wall")
+    assert [] == it.complaints()
+
+
+@pytest.mark.usefixtures("hurry")
+def test_what_keeps_failing_is_told_once_a_minute(govern: Any) -> None:
+    """With the number of times that it was not told."""
+    with GrowthBook() as product:
+        product.say(SAID)
+        with govern(product.section(), policy={"resync": "1s"}) as it:
+            it.until_runs(rate=97)
+            product.break_(Fault.STATUS_500)
+            it.until(lambda _: it.complaints())
+            for cause in (Fault.STATUS_503, Fault.STATUS_500) * 3:
+                product.break_(cause)
+                it.until(lambda status, cause=cause: f"HTTP {cause}" in status.source.reason)
+            assert {"HTTP 500", "HTTP 503"} == {reason[-8:] for reason in it.complaints()}
+            assert 2 == len(it.complaints())
+            it.pass_(61)
+            it.until(lambda _: len(it.complaints()) == 3)
+            assert it.events("source_unavailable")[-1].getMessage().endswith(" more times since)")
+
+
+@pytest.mark.usefixtures("hurry")
+def test_growthbook_streams_that_broke_are_not_heard_of_again(govern: Any) -> None:
+    """What is left of them for the garbage collector says nothing, whichever thread it runs in."""
+    with GrowthBook() as product:
+        product.say(SAID)
+        with govern(product.section()) as it:
+            for _ in range(4):
+                it.until(lambda status: status.source.available)
+                product.server.wait_for(lambda: product.server.streams)
+                product.break_(Fault.GARBAGE)
+                it.until(lambda status: not status.source.available)
+                opens = len(product.server.stream_opens)
+                product.server.wait_for(lambda opens=opens: len(product.server.stream_opens) > opens)
+                product.mend()
+            it.until(lambda status: status.source.available)
+            gc.collect()
+        assert [] == it.others_lines()
+
+
+# Speed
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["growthbook", "growthbook-features-updated", "growthbook-encrypted", "launchdarkly", "openfeature-host"],
+)
+def test_a_flip_arrives_by_itself(name: str, tmp_path: Path, govern: Any) -> None:
+    """No poll and no look that was due anyway is needed for a flip to arrive."""
+    with PRODUCTS[name](tmp_path) as product:
+        product.say(SAID)
+        unhurried = {"poll_interval": "1h"} if name.startswith("growthbook") else {}
+        with govern({**product.section(), **unhurried}, policy={"resync": "1h"}) as it:
+            it.until_runs(rate=97)
+            if isinstance(product, GrowthBook):
+                product.server.wait_for(lambda: product.server.streams)
+            product.say(FLIPPED)
+            it.until_runs(rate=50)
+            product.say({**SAID, "on": False})
+            it.until(lambda status: status.state is State.STOPPED)
+
+
+class Broken:
+    """A source whose server has begun to misbehave, and what the server was asked since."""
+
+    def __init__(self, product: GrowthBook | LaunchDarkly, fault: Fault) -> None:
+        self.name = f"{type(product).__name__} {fault.name}"
+        self._product = product
+        product.server.fault = fault
+        self._at = time.monotonic()
+
+    def moments(self) -> list[float]:
+        """Seconds from the break to each request since."""
+        return [each.at - self._at for each in self._product.server.requests if each.at > self._at]
+
+
+def test_reconnects_back_off() -> None:
+    """However a server misbehaves, in three seconds it is asked a handful of times, not by all at once."""
+    with ExitStack() as stack:
+        broken = []
+        for make in (GrowthBook, LaunchDarkly):
+            for fault in make().server.faults:
+                product = stack.enter_context(make())
+                product.say(SAID)
+                stack.enter_context(contextmanager(connected)(product))
+                broken.append(Broken(product, fault))
+        time.sleep(3.0)
+        moments = {each.name: each.moments() for each in broken}
+    # GrowthBook's API is asked both for features and for the stream, and for features after each new stream.
+    most = {"GrowthBook": 10, "LaunchDarkly": 4}
+    assert {} == {name: found for name, found in moments.items() if len(found) > most[name.split()[0]]}
+    first = [found[0] for name, found in moments.items() if found and name.startswith("LaunchDarkly")]
+    assert len(first) >= 8
+    assert max(first) - min(first) > 0.05
+
+
+def connected(product: GrowthBook | LaunchDarkly) -> Iterator[None]:
+    """A source of its own, connected to a product as it would be in a service."""
+    before = set(threading.enumerate())
+    source = growthbook_source(product) if isinstance(product, GrowthBook) else launchdarkly_source(product)
+    with opened(source) as heard:
+        heard.read_until({"on": bool}, lambda reading: reading.values)
+        product.server.wait_for(lambda: product.server.streams)
+        yield
+        product.server.close()
+    await_end_of(before)
+    collect()
+
+
+# What the flags say
+
+
+class Heard:
+    """An open source, read when it calls."""
+
+    def __init__(self, source: FlagSource, changed: threading.Event) -> None:
+        self._source = source
+        self._changed = changed
+
+    def read_until(self, wanted: Mapping[str, type], holds: Callable[[Reading], object] = lambda _: True) -> Reading:
+        """The first reading for which this holds."""
+        deadline = time.monotonic() + TIMEOUT
+        said: object = None
+        while time.monotonic() < deadline:
+            self._changed.clear()
+            try:
+                said = reading = self._source.read(wanted)
+                if holds(reading):
+                    return reading
+            except SourceUnavailable as unavailable:
+                said = unavailable.reason
+            self._changed.wait(min(self._source.poll_interval or TIMEOUT, deadline - time.monotonic()))
+        raise TimeoutError(said)
+
+
+@contextmanager
+def opened(source: FlagSource) -> Iterator[Heard]:
+    changed = threading.Event()
+    source.open(changed.set)
+    try:
+        yield Heard(source, changed)
+    finally:
+        source.close()
+
+
+def read(source: FlagSource, wanted: Mapping[str, type]) -> Reading:
+    """What it says at first."""
+    with opened(source) as heard:
+        return heard.read_until(wanted)
+
+
+def identity(instance: str = "host-1", **tags: str) -> Identity:
+    return Identity("shop", instance, tags, 4711)
+
+
+def growthbook_source(product: GrowthBook, who: Identity | None = None) -> GrowthBookSource:
+    server = product.server
+    options = GrowthBookOptions(
+        client_key=Secret(server.client_key),
+        api_host=Url(server.url),
+        decryption_key=Secret(DECRYPTION_KEY) if server.decryption_key else None,
+        streaming=product.streaming,
+        poll_interval=Duration(1.0),
+    )
+    return GrowthBookSource(options, who or identity())
+
+
+def launchdarkly_source(product: LaunchDarkly, who: Identity | None = None) -> LaunchDarklySource:
+    options = LaunchDarklyOptions(sdk_key=Secret(product.server.sdk_key), relay=Url(product.server.url))
+    return LaunchDarklySource(options, who or identity())
+
+
+@pytest.fixture
+def host() -> Iterator[None]:
+    """An application whose module is forgotten afterwards, and its OpenFeature providers too."""
+    yield
+    uninstall()
+    api.clear_providers()
+
+
+def evaluated(features: Mapping[str, object], who: Identity) -> Reading:
+    """What GrowthBook's features are for somebody."""
+    install(client=GrowthBookClient(features=features))
+    source = GrowthBookSource(GrowthBookOptions(client=HostObject(f"{HOST}:client")), who)
+    return read(source, dict.fromkeys(features, object))
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        (identity("host-1", role="worker"), 97),
+        (identity("host-7", role="web"), 50),
+        (identity("host-2", role="web"), 10),
+        (identity("host-2"), 10),
+    ],
+)
+def test_growthbook_targets_by_role_and_instance(who: Identity, expected: int) -> None:
+    """Rules see the tags and the instance."""
+    rules = [
+        {"id": "workers", "condition": {"role": "worker"}, "force": 97},
+        {"id": "one", "condition": {"instance": "host-7"}, "force": 50},
+    ]
+    assert {"rate": expected} == evaluated({"rate": {"defaultValue": 10, "rules": rules}}, who).values
+
+
+@pytest.mark.usefixtures("host")
+def test_growthbook_rolls_out_by_share() -> None:
+    """Each instance is in or out for good, and as many are in as was asked for."""
+    rule = {"coverage": 0.3, "hashAttribute": "id", "force": True}
+    features = {"on": {"defaultValue": False, "rules": [rule]}}
+
+    def rolled_out() -> list[object]:
+        return [evaluated(features, identity(f"host-{number}")).values["on"] for number in range(300)]
+
+    first = rolled_out()
+    assert first == rolled_out()
+    assert 60 <= first.count(True) <= 120
+
+
+@pytest.mark.parametrize(("instance", "expected"), [("host-1", 97), ("host-2", 10)])
+def test_growthbook_saved_groups_come_encrypted_too(instance: str, expected: int) -> None:
+    """A rule may ask whether the instance is in a saved group."""
+    rules = [{"condition": {"id": {"$inGroup": "canaries"}}, "force": 97}]
+    with GrowthBook(encrypted=True) as product:
+        product.server.set_features({"rate": {"defaultValue": 10, "rules": rules}}, {"canaries": ["host-1"]})
+        reading = read(growthbook_source(product, identity(instance)), {"rate": int})
+    assert {"rate": expected} == reading.values
+
+
+def gated(by: str, gate: bool = True) -> dict[str, object]:
+    """A feature that is only on where another is."""
+    condition = {"id": by, "condition": {"value": True}, "gate": gate}
+    return {"defaultValue": True, "rules": [{"parentConditions": [condition]}]}
+
+
+@pytest.mark.usefixtures("host")
+def test_growthbook_prerequisites() -> None:
+    """Met it has its value; not met it is absent, as for an application; in a circle it is an error of its own."""
+    features = {
+        "yes": {"defaultValue": True},
+        "no": {"defaultValue": False},
+        "met": gated("yes"),
+        "not_met": gated("no"),
+        "one": gated("other"),
+        "other": gated("one"),
+    }
+    reading = evaluated(features, identity())
+    assert {"yes": True, "no": False, "met": True} == reading.values
+    assert {"one": "cyclic prerequisites", "other": "cyclic prerequisites"} == reading.errors
+    assert "prerequisite" == reading.reasons["not_met"]
+
+
+@pytest.mark.parametrize("feature", ["no feature", None, 5, [], {"rules": 5}, {"rules": [5]}])
+def test_growthbook_malformed_feature_harms_no_other(feature: object) -> None:
+    """It has an error or no value; the others have theirs."""
+    with GrowthBook(streaming=False) as product:
+        product.server.set_features({"on": {"defaultValue": True}, "rate": feature})
+        reading = read(growthbook_source(product), {"on": bool, "rate": int})
+    assert True is reading.values["on"]
+    assert "on" not in reading.errors
+    assert "rate" in reading.errors or reading.values.get("rate") is None
+
+
+def test_launchdarkly_flags(govern: Any) -> None:
+    """Rules see the context; what gives no value means the default, what gives a wrong one follows `otherwise`."""
+    flags = {
+        "on": flag_of(True),
+        "targeted": ruled_flag("role", ["worker"], then=97, otherwise=10),
+        "elsewhere": ruled_flag("role", ["web"], then=97, otherwise=10),
+        "off": off_flag(),
+        "null": null_flag(),
+        "malformed": unevaluable_flag(),
+        "mapping": flag_of({"a": 1}),
+    }
+    settings = {name: {"flag": name, "default": 1} for name in flags if name != "on"}
+    settings["missing"] = {"flag": "missing", "default": 1}
+    with LaunchDarkly() as product:
+        for name, flag in flags.items():
+            product.server.set_raw(name, flag)
+        with govern(product.section(), settings=settings, tags={"role": "worker"}) as it:
+            status = it.until_runs()
+    expected = {"targeted": 97, "elsewhere": 10, "off": 1, "null": 1, "malformed": 1, "mapping": 1, "missing": 1}
+    assert expected == status.settings
+    assert {"null", "malformed", "mapping"} == {each.setting for each in status.adjustments}
+    assert ["MALFORMED_FLAG" in each.rule for each in status.adjustments if each.setting == "malformed"] == [True]
+
+
+def test_launchdarkly_says_when_it_tries_again(govern: Any) -> None:
+    """A wrong key is told at once, with the minutes until the next try."""
+    with LaunchDarkly() as product, govern({**product.section(), "sdk_key": "sdk-other"}) as it:
+        status = it.until(lambda status: status.source.retry_in)
+        assert f"{product.where}: HTTP 401: is sdk_key right?" == status.source.reason
+        assert status.source.retry_in is not None
+        assert 100 < status.source.retry_in <= 300
+        assert "; it tries again in " in it.events("source_unavailable")[0].getMessage()
+        assert State.STOPPED is status.state
+
+
+def openfeature_source(who: Identity | None = None, **options: Any) -> OpenFeatureSource:
+    """One with the provider that the application has made for it."""
+    return OpenFeatureSource(OpenFeatureOptions(provider=HostObject(f"{HOST}:provider"), **options), who or identity())
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (bool, True),
+        (int, 97),
+        (int, 97.0),
+        (float, 97),
+        (float, 97.5),
+        (str, "wall"),
+        (object, True),
+        (object, 97),
+        (object, 97.5),
+        (object, "wall"),
+    ],
+)
+def test_openfeature_value(kind: type, value: object) -> None:
+    """A value of the wanted type, or a number of either, is given as it is."""
+    install(provider=Provider({"flag": value}))
+    reading = read(openfeature_source(), {"flag": kind})
+    assert ({"flag": value}, {}) == (reading.values, reading.errors)
+    assert type(value) is type(reading.values["flag"])
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (bool, 1),
+        (bool, "true"),
+        (int, True),
+        (int, "97"),
+        (float, False),
+        (float, "97.5"),
+        (str, 97),
+        (str, True),
+        (str, ["wall"]),
+    ],
+)
+def test_openfeature_mismatch(kind: type, value: object) -> None:
+    """A value of another type is an error of that flag alone; a boolean is no number."""
+    install(provider=Provider({"flag": value, "other": "fine"}))
+    reading = read(openfeature_source(), {"flag": kind, "other": str})
+    assert reading.errors["flag"].startswith("TYPE_MISMATCH")
+    assert ["flag"] == list(reading.errors)
+    assert "fine" == reading.values["other"]
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_missing_flag() -> None:
+    """A flag that nobody has made is absent."""
+    install(provider=Provider())
+    reading = read(openfeature_source(), {"flag": int})
+    assert ({}, {}, "FLAG_NOT_FOUND") == (reading.values, reading.errors, reading.reasons["flag"])
+
+
+def test_flagd_flags(tmp_path: Path) -> None:
+    """A disabled flag is absent; targeting sees the tags and the instance."""
+    rule = {"if": [{"==": [{"var": "role"}, "worker"]}, "much", {"==": [{"var": "instance"}, "host-7"]}, "some", "few"]}
+    flags = {
+        "rate": flagd_flag(None, variants={"much": 97, "some": 50, "few": 10}, defaultVariant="few", targeting=rule),
+        "disabled": flagd_flag(True, state="DISABLED"),
+    }
+    found = []
+    for who in (identity(role="worker"), identity("host-7"), identity()):
+        with Flagd(tmp_path) as product:
+            product.write(json.dumps({"flags": flags}).encode())
+            with opened(openfeature_source(who)) as heard:
+                reading = heard.read_until({"rate": int, "disabled": bool}, lambda reading: reading.values)
+        found.append(reading.values["rate"])
+        assert {"rate"} == reading.values.keys()
+        assert {} == reading.errors
+    assert [97, 50, 10] == found
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_stale_values_have_a_beginning() -> None:
+    """The lease of stale values runs from when the provider said so, until it is ready again."""
+    provider = Provider({"rate": 97})
+    install(provider=provider)
+    with opened(openfeature_source()) as heard:
+        heard.read_until({"rate": int})
+        before = time.monotonic()
+        provider.emit_provider_stale(ProviderEventDetails())
+        stale = heard.read_until({"rate": int}, lambda reading: reading.stale_since is not None)
+        assert stale.stale_since is not None
+        assert before <= stale.stale_since <= time.monotonic()
+        provider.emit_provider_ready(ProviderEventDetails())
+        heard.read_until({"rate": int}, lambda reading: reading.stale_since is None)
+
+
+OPENFEATURE = {"kind": "openfeature", "start_wait": "300ms"}
+OPENFEATURE_OF_OURS = {**OPENFEATURE, "provider": f"{HOST}:provider"}
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_without_a_provider(govern: Any) -> None:
+    """It is told after `start_wait`, not before; once the application sets one it is on."""
+    began = time.time()
+    with govern(OPENFEATURE) as it:
+        it.until(lambda _: it.complaints())
+        assert ["the application has set no OpenFeature provider"] == it.complaints()
+        assert it.events("source_unavailable")[0].created - began >= 0.3
+        api.set_provider(Provider(SAID))
+        it.until_runs(rate=97)
+        assert [] == it.others_lines()
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_provider_that_the_application_has_not_made_yet(govern: Any) -> None:
+    """Until its module is imported the source waits, and tells after `start_wait`."""
+    with govern(OPENFEATURE_OF_OURS) as it:
+        it.until(lambda _: it.complaints())
+        assert [f"{HOST}:provider: the application has not imported {HOST} yet"] == it.complaints()
+        install(provider=Provider(SAID))
+        it.until_runs(rate=97)
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_provider_that_fails_to_initialise(govern: Any) -> None:
+    """It is off and tells why; once the provider is ready it is on."""
+    provider = Provider(SAID)
+    provider.failure = RuntimeError("no route")
+    install(provider=provider)
+    with govern(OPENFEATURE_OF_OURS) as it:
+        status = it.until(lambda status: "no route" in status.source.reason)
+        assert "in state ERROR" in status.source.reason
+        assert State.STOPPED is status.state
+        provider.failure = None
+        provider.emit_provider_ready(ProviderEventDetails())
+        it.until_runs(rate=97)
+        assert 1 == len(set(it.complaints())) == len(it.complaints())
+        assert [] == it.others_lines()
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_provider_that_hangs_when_initialised(govern: Any) -> None:
+    """Nothing else hangs; it is told after `start_wait`, and on once the provider is ready."""
+    provider = Provider(SAID)
+    provider.working.clear()
+    install(provider=provider)
+    with govern(OPENFEATURE_OF_OURS) as it:
+        it.until(lambda _: it.complaints())
+        assert ["provider In-Memory Provider is not ready"] == it.complaints()
+        provider.working.set()
+        it.until_runs(rate=97)
+        assert [] == it.others_lines()
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_leaves_nothing_behind(govern: Any) -> None:
+    """After a source with a provider of its own, one without follows what the application has set."""
+    install(provider=Provider(SAID))
+    with govern(OPENFEATURE_OF_OURS) as it:
+        it.until_runs(rate=97)
+    api.set_provider(Provider(FLIPPED))
+    with govern(OPENFEATURE) as it:
+        it.until_runs(rate=50)
+
+
+# Layers
+
+
+class TwoFiles:
+    """Two layers, which are files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.upper, self.lower = Override(folder), Fallback(folder)
+
+    def section(self, **upper: object) -> dict[str, object]:
+        """The upper one has to be there, unless `upper` says otherwise."""
+        return {
+            "kind": "layers",
+            "layers": [{**self.upper.section(), "optional": False, **upper}, self.lower.section()],
+        }
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> TwoFiles:
+    return TwoFiles(tmp_path)
+
+
+def test_the_first_layer_that_defines_a_flag_wins(two: TwoFiles, govern: Any) -> None:
+    """Flag by flag; and the plan says which layer it was."""
+    two.upper.say({"rate": 97})
+    two.lower.say({"on": True, "rate": 5, "mode": "cpu"})
+    with govern(two.section()) as it:
+        assert {"rate": 97, "mode": "cpu"} == it.until_runs().settings
+
+
+def test_reasons_name_the_layer(two: TwoFiles, govern: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `plan` shows says of each flag which layer it is from."""
+    two.upper.say({"rate": 97})
+    two.lower.say({"on": True, "rate": 5, "mode": "cpu"})
+    with govern(two.section()) as it:
+        it.until_runs()
+    assert 0 == main(["plan", str(tmp_path / "config.yaml")])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["layer 2 (yaml): line 1", "layer 1 (yaml): line 1", "layer 2 (yaml): line 1"] == [
+        next(line for line in lines if line.startswith(name))[-22:] for name in ("enabled", "rate", "mode")
+    ]
+
+
+def test_an_override_comes_and_goes(two: TwoFiles, govern: Any) -> None:
+    """An optional file need not be there, and nobody complains when it is not."""
+    two.lower.say({"on": True, "rate": 5, "mode": "cpu"})
+    with govern(two.section(optional=True)) as it:
+        it.until_runs(rate=5)
+        two.upper.say({"rate": 97})
+        it.until_runs(rate=97, mode="cpu")
+        two.upper.path.unlink()
+        it.until_runs(rate=5)
+        two.upper.say({"on": False})
+        it.until(lambda status: status.state is State.STOPPED)
+        assert [] == it.complaints()
+
+
+def test_a_layer_that_falls_silent_is_passed_over_after_the_lease(two: TwoFiles, govern: Any) -> None:
+    """Until then its last values hold."""
+    two.upper.say({"rate": 97})
+    two.lower.say({"on": True, "rate": 5})
+    with govern(two.section()) as it:
+        it.until_runs(rate=97)
+        two.upper.break_("missing")
+        status = it.until(lambda status: not status.source.available)
+        assert status.source.reason.startswith(f"layer 1 (yaml): {two.upper.path}")
+        two.lower.say({"on": True, "rate": 5, "mode": "cpu"})
+        it.until_runs(rate=97, mode="cpu")
+        it.pass_(LEASE + 1)
+        it.until_runs(rate=5)
+        two.upper.say({"rate": 50})
+        it.until_runs(rate=50)
+
+
+def test_all_layers_silent(two: TwoFiles, govern: Any) -> None:
+    """After the lease it is off, and the reason names each of them."""
+    two.upper.say({"rate": 97})
+    two.lower.say({"on": True})
+    with govern(two.section()) as it:
+        it.until_runs(rate=97)
+        two.upper.break_("missing")
+        two.lower.break_("missing")
+        it.until(lambda status: "layer 1" in status.source.reason and "layer 2" in status.source.reason)
+        it.pass_(LEASE + 1)
+        gone = it.until(lambda status: status.state is State.STOPPED).last_transition
+        assert gone is not None
+        assert "lease" == gone.cause.kind
+
+
+def test_a_layer_that_never_answered_is_passed_over(two: TwoFiles, govern: Any) -> None:
+    """Others need not wait for it."""
+    two.lower.say({"on": True, "rate": 5})
+    with govern(two.section()) as it:
+        status = it.until_runs(rate=5)
+        assert "layer 1 (yaml)" in status.source.reason
+        two.upper.say({"rate": 97})
+        it.until_runs(rate=97)
+
+
+def test_off_if_only_a_layer_that_never_answered_could_say_on(two: TwoFiles, govern: Any) -> None:
+    """The default of `enabled` is for a flag that is known not to exist."""
+    two.lower.say({"rate": 5})
+    with govern(two.section(), enabled={"flag": "on", "default": True}) as it:
+        it.until(lambda status: "layer 1 (yaml)" in status.source.reason)
+        assert (State.STOPPED, 0) == (it.status.state, it.status.seq)
+        two.upper.say({"rate": 97})
+        it.until_runs(rate=97)
+
+
+def test_a_layer_that_cannot_be_built_is_passed_over(two: TwoFiles, govern: Any) -> None:
+    """Others need not wait for it, and it says why."""
+    two.lower.say(SAID)
+    section = {"kind": "layers", "layers": [{"kind": "products:Unbuildable"}, two.lower.section()]}
+    with govern(section) as it:
+        status = it.until_runs(rate=97)
+        assert (
+            "layer 1 (products:Unbuildable): it could not be built: RuntimeError: out of order" == status.source.reason
+        )
+        assert 1 == len(it.complaints())
+        two.lower.say(FLIPPED)
+        it.until_runs(rate=50)
+
+
+def test_an_error_in_an_upper_layer_is_not_hidden(two: TwoFiles, govern: Any) -> None:
+    """A flag that cannot be used follows its rule, though a lower layer has a good one."""
+    two.upper.write(b"rate: []")
+    two.lower.say({"on": True, "rate": 5, "mode": "cpu"})
+    with govern(two.section()) as it:
+        status = it.until_runs(rate=20, mode="cpu")
+        (adjustment,) = status.adjustments
+        assert "rate" == adjustment.setting
+        assert "layer 1 (yaml): " in adjustment.rule
