@@ -13,8 +13,6 @@ from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Final, Self, cast
 
 from openfeature import api
-from openfeature.contrib.provider.flagd import FlagdProvider
-from openfeature.contrib.provider.flagd.config import ResolverType
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
 from openfeature.exception import ErrorCode
@@ -329,7 +327,11 @@ class Flagd(_FlagsFile):
         uninstall()
         api.clear_providers()
 
-    def _make(self) -> FlagdProvider:
+    def _make(self) -> object:
+        # It needs a newer protobuf than the oldest that Rheostat works with.
+        from openfeature.contrib.provider.flagd import FlagdProvider
+        from openfeature.contrib.provider.flagd.config import ResolverType
+
         return FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(self.path), deadline_ms=50)
 
     def section(self) -> dict[str, object]:

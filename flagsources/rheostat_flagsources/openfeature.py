@@ -19,11 +19,15 @@ from rheostat import (
     SourceUnavailable,
     VendorLog,
     import_vendor,
+    is_inherited,
 )
 
 REQUIREMENT: Final = "rheostat[openfeature]"
 LOGGERS: Final = ("openfeature", "openfeature.contrib")
 THREAD_NAME: Final = "rheostat-openfeature"
+
+NO_OP: Final = "NoOpProvider"
+"""The SDK's own, which stands for a provider that was never set."""
 
 _UNTIL_EVENTS_COME: Final = 1.0
 """Seconds between looks as long as no event has ever come: in a forked child none may."""
@@ -81,8 +85,7 @@ class OpenFeatureSource:
     def __init__(self, options: OpenFeatureOptions, identity: Identity) -> None:
         self._options = options
         self._identity = identity
-        # What is set for a domain can be replaced but never unset: it must not stand before the application's provider.
-        self._domain = options.domain if options.provider is None else f"{options.domain}-provider"
+        self._domain = options.domain
         self._called = "the provider"
         self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
         self._changed: Callable[[], None] = lambda: None
@@ -141,8 +144,10 @@ class OpenFeatureSource:
             self._let_go()
 
     def _repeat(self) -> None:
-        while not self._closed.is_set():
+        while True:
             self._wake.clear()
+            if self._closed.is_set():
+                return
             self._busy_since = began = time.monotonic()
             try:
                 self._tell(self._ask())
@@ -193,6 +198,10 @@ class OpenFeatureSource:
                 **self._options.attributes,
             },
         )
+        if self._options.provider is not None:
+            # What is set for a domain can be replaced but never unset: it must not stand before the application's
+            # provider. Replacing shuts down, and what a forked child has inherited is its parent's.
+            self._domain = f"{self._options.domain}-provider-{os.getpid()}"
         self._client = _clients.setdefault((os.getpid(), self._domain), api.get_client(self._domain))
         for name in _EVENTS:
             self._handlers.append((event[name], self._handler(name)))
@@ -222,19 +231,29 @@ class OpenFeatureSource:
         self._provider = made
 
     def _works_for_us(self, thread: threading.Thread) -> bool:
-        """Threads that were begun while our provider was initialised are taken for its own."""
-        return thread in self._providers_threads or (self._others is not None and thread not in self._others)
+        """It runs the code of our provider, or of the SDK, and was begun while our provider was initialised."""
+        if self._others is None or thread in self._others:
+            return thread in self._providers_threads
+        target = getattr(thread, "_target", None)
+        module = str(getattr(target, "__module__", None) or type(thread).__module__)
+        return module.partition(".")[0] in ("openfeature", type(self._provider).__module__.partition(".")[0])
+
+    def _end_initialisation(self) -> None:
+        begun = [each for each in threading.enumerate() if self._works_for_us(each)]
+        self._providers_threads, self._others = frozenset(begun), None
 
     def _check_status(self) -> float | None:
         """Since when the provider's values are stale, if they are; raises `SourceUnavailable` if it has none."""
         provider = self._client.provider
+        if type(provider).__name__ == NO_OP:
+            raise NotReady("the application has set no OpenFeature provider")
+        if is_inherited(provider):
+            raise SourceUnavailable("the provider was set before this process was forked; set it anew in the child")
         name = str(provider.get_metadata().name)
         self._called = f"provider {name}"
         status = str(getattr(self._client.get_provider_status(), "name", ""))
         if status != "NOT_READY" and self._others is not None:
-            self._providers_threads, self._others = frozenset(threading.enumerate()) - self._others, None
-        if name == "No-op Provider":
-            raise NotReady("the application has set no OpenFeature provider")
+            self._end_initialisation()
         if status == "NOT_READY":
             raise NotReady(f"provider {name} is not ready")
         if status in ("ERROR", "FATAL"):

@@ -14,7 +14,7 @@ from .duration import Duration
 from .filepath import FilePath
 from .flagfile import parse_flags
 from .flagsource import FlagSource, NotReady, Reading, SourceUnavailable
-from .hostobject import HostObject
+from .hostobject import HostObject, is_inherited
 from .identity import Identity
 from .machine import State, Trigger
 from .options import InvalidOptions
@@ -69,6 +69,7 @@ __all__ = [
     "Value",
     "VendorLog",
     "import_vendor",
+    "is_inherited",
     "parse_flags",
     "start",
 ]

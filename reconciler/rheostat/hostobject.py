@@ -10,8 +10,8 @@ from typing import Any
 from .flagsource import SourceUnavailable
 from .log import text_of
 
-_taken: list[tuple[weakref.ref[object], int]] = []
-"""Every object ever taken, and the process it was taken in: a forked child must leave its parent's alone."""
+_met: list[tuple[weakref.ref[object], int]] = []
+"""Every object of the application's ever met, and the process it was met in first."""
 
 
 class HostObject:
@@ -58,20 +58,22 @@ class HostObject:
         return made
 
     def _refuse_parents(self, made: object, owner: int | None) -> None:
-        here = os.getpid()
-        maker = _taken_in(made, here) if owner is None else owner
-        if maker != here:
+        if is_inherited(made) if owner is None else owner != os.getpid():
             raise SourceUnavailable(
                 f"{self}: it was made before this process was forked and does not work here; make it anew in the child"
             )
 
 
-def _taken_in(made: object, here: int) -> int:
-    """The process in which it was taken first."""
-    for each, pid in _taken:
-        if each() is made:
-            return pid
-    _taken[:] = [known for known in _taken if known[0]() is not None]
+def is_inherited(thing: object) -> bool:
+    """It was met before in the process that this one was forked from: its threads and sockets are not here.
+
+    What is met for the first time is remembered, and is not inherited.
+    """
+    here = os.getpid()
+    for each, pid in _met:
+        if each() is thing:
+            return pid != here
+    _met[:] = [known for known in _met if known[0]() is not None]
     with suppress(TypeError):
-        _taken.append((weakref.ref(made), here))
-    return here
+        _met.append((weakref.ref(thing), here))
+    return False

@@ -1,9 +1,37 @@
 """What a vendor's package logs on Rheostat's behalf."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+
+class _Attached:
+    """Owns the filters that are on loggers now. None is left in a forked child: what they know is the parent's."""
+
+    def __init__(self) -> None:
+        self._logs: list[VendorLog] = []
+        self._watches_forks = False
+
+    def add(self, log: "VendorLog") -> None:
+        if not self._watches_forks:
+            self._watches_forks = True
+            os.register_at_fork(after_in_child=self._drop_all)
+        self._logs.append(log)
+
+    def drop(self, log: "VendorLog") -> None:
+        with suppress(ValueError):
+            self._logs.remove(log)
+
+    def _drop_all(self) -> None:
+        logs, self._logs = self._logs, []
+        for log in logs:
+            for logger in log.loggers:
+                logger.removeFilter(log)
+
+
+_ATTACHED = _Attached()
 
 
 class VendorLog(logging.Filter):
@@ -17,18 +45,20 @@ class VendorLog(logging.Filter):
 
     def __init__(self, *loggers: str, ours: Callable[[threading.Thread], bool] = lambda _: False) -> None:
         super().__init__()
-        self._loggers = [logging.getLogger(each) for each in loggers]
+        self.loggers = [logging.getLogger(each) for each in loggers]
         self._ours = ours
         self._speakers: set[int] = set()
         self.last_warning = ""
         """The text of the last warning or error that was kept out."""
 
     def attach(self) -> None:
-        for logger in self._loggers:
+        _ATTACHED.add(self)
+        for logger in self.loggers:
             logger.addFilter(self)
 
     def detach(self) -> None:
-        for logger in self._loggers:
+        _ATTACHED.drop(self)
+        for logger in self.loggers:
             logger.removeFilter(self)
 
     @contextmanager

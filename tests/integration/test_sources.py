@@ -9,11 +9,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import ldclient.impl.datasource.streaming
-import ldclient.impl.retry
+import ldclient.impl.datasource.streaming as ld_streaming
 import pytest
 from growthbook import GrowthBook as GrowthBookClient
 from openfeature import api
@@ -183,11 +184,14 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_HOPELESS_RETRY", 0.3)
     server = GrowthBookOptions.server
     monkeypatch.setattr(GrowthBookOptions, "server", lambda options: server(options)._replace(poll_interval=0.1))
-    monkeypatch.setattr(ldclient.impl.retry, "EXTENDED_INITIAL_DELAY", 0.2)
-    monkeypatch.setattr(ldclient.impl.retry, "EXTENDED_CEILING_DELAY", 0.4)
-    monkeypatch.setattr(ldclient.impl.retry, "NORMAL_STREAMING_CEILING_DELAY", 0.4)
-    for_streaming = ldclient.impl.datasource.streaming.for_streaming
-    monkeypatch.setattr(ldclient.impl.datasource.streaming, "for_streaming", lambda _: for_streaming(0.1))
+    # Older versions of the SDK leave the delays to the stream.
+    if find_spec("ldclient.impl.retry") is not None:
+        retry = import_module("ldclient.impl.retry")
+        monkeypatch.setattr(retry, "EXTENDED_INITIAL_DELAY", 0.2)
+        monkeypatch.setattr(retry, "EXTENDED_CEILING_DELAY", 0.4)
+        monkeypatch.setattr(retry, "NORMAL_STREAMING_CEILING_DELAY", 0.4)
+        for_streaming = ld_streaming.for_streaming
+        monkeypatch.setattr(ld_streaming, "for_streaming", lambda _: for_streaming(0.1))
 
 
 def cases() -> Iterator[Any]:
