@@ -19,7 +19,8 @@ test: $(VENV)/ready
 
 # With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own.
 test-oldest: $(VENV)/oldest/ready
-	$(VENV)/oldest/bin/python -m pytest tests/unit tests/properties tests/integration/test_pyroscope.py
+	$(VENV)/oldest/bin/python -m pytest -m "not newest" tests/unit tests/properties \
+		tests/integration/test_pyroscope.py tests/integration/test_sources.py
 
 check: $(VENV)/ready
 	$(RUN) -m ruff format --check .

@@ -831,7 +831,7 @@ def test_source_that_raises(folder: Path) -> None:
 
 
 def test_flags_file_that_comes_and_goes(folder: Path) -> None:
-    """A service starts without its flags file, and is profiled when it comes; that it goes again is not said at once."""
+    """A service without its flags file is profiled when that comes; that it goes again is not said within a minute."""
     (folder / "flags.yaml").unlink()
     with governed(folder) as child:
         assert str(folder / "flags.yaml") in child.event("source_unavailable")["message"]

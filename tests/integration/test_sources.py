@@ -202,6 +202,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize(("name", "fault"), list(cases()))
+@pytest.mark.newest
 def test_fault(name: str, fault: str, tmp_path: Path, govern: Any) -> None:
     """Whatever the product does, the last values hold for the lease; it is told once, and recovered from."""
     with PRODUCTS[name](tmp_path) as product:
@@ -316,6 +317,7 @@ def test_what_keeps_failing_is_told_once_a_minute(govern: Any) -> None:
 
 
 @pytest.mark.usefixtures("hurry")
+@pytest.mark.newest
 def test_growthbook_streams_that_broke_are_not_heard_of_again(govern: Any) -> None:
     """What is left of them for the garbage collector says nothing, whichever thread it runs in."""
     with GrowthBook() as product:
@@ -370,6 +372,7 @@ class Broken:
         return [each.at - self._at for each in self._product.server.requests if each.at > self._at]
 
 
+@pytest.mark.newest
 def test_reconnects_back_off() -> None:
     """However a server misbehaves, in three seconds it is asked a handful of times, not by all at once."""
     with ExitStack() as stack:
@@ -582,6 +585,7 @@ def test_launchdarkly_flags(govern: Any) -> None:
     assert ["MALFORMED_FLAG" in each.rule for each in status.adjustments if each.setting == "malformed"] == [True]
 
 
+@pytest.mark.newest
 def test_launchdarkly_says_when_it_tries_again(govern: Any) -> None:
     """A wrong key is told at once, with the minutes until the next try."""
     with LaunchDarkly() as product, govern({**product.section(), "sdk_key": "sdk-other"}) as it:
@@ -654,6 +658,7 @@ def test_openfeature_missing_flag() -> None:
     assert ({}, {}, "FLAG_NOT_FOUND") == (reading.values, reading.errors, reading.reasons["flag"])
 
 
+@pytest.mark.newest
 def test_flagd_flags(tmp_path: Path) -> None:
     """A disabled flag is absent; targeting sees the tags and the instance."""
     rule = {"if": [{"==": [{"var": "role"}, "worker"]}, "much", {"==": [{"var": "instance"}, "host-7"]}, "some", "few"]}
@@ -717,6 +722,7 @@ def test_openfeature_provider_that_the_application_has_not_made_yet(govern: Any)
 
 
 @pytest.mark.usefixtures("host")
+@pytest.mark.newest
 def test_openfeature_provider_that_fails_to_initialise(govern: Any) -> None:
     """It is off and tells why; once the provider is ready it is on."""
     provider = Provider(SAID)
@@ -734,6 +740,7 @@ def test_openfeature_provider_that_fails_to_initialise(govern: Any) -> None:
 
 
 @pytest.mark.usefixtures("host")
+@pytest.mark.newest
 def test_openfeature_provider_that_hangs_when_initialised(govern: Any) -> None:
     """Nothing else hangs; it is told after `start_wait`, and on once the provider is ready."""
     provider = Provider(SAID)

@@ -288,7 +288,7 @@ class _Patient(NamedTuple):
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         response = self.pool.request(method, url, **options)
-        sock = getattr(response.connection, "sock", None)
+        sock = _socket_of(response)
         if sock is not None:
             sock.settimeout(_SILENCE)
         return response
@@ -305,6 +305,16 @@ class _Refused(Exception):
 
 def _is_hopeless(status: int | None) -> bool:
     return status is not None and 400 <= status < 500 and status not in (408, 429)
+
+
+def _socket_of(response: Any) -> Any:
+    """Of one that ends with its connection, only the body's reader still knows the socket."""
+    sock = getattr(response.connection, "sock", None)
+    if sock is None:
+        sock = response
+        for name in ("_fp", "fp", "raw", "_sock"):
+            sock = getattr(sock, name, None)
+    return sock
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -92,6 +92,7 @@ class GrowthBookSource:
             **options.attributes,
         }
         self._log = VendorLog(*LOGGERS)
+        self._make: Any = None
         self._feed: Feed | None = None
         self._opened_at = 0.0
         self._payload: Payload | None = None
@@ -156,25 +157,19 @@ class GrowthBookSource:
         return self._payload
 
     def _evaluate(self, payload: Payload, wanted: Mapping[str, type]) -> Reading:
-        growthbook = import_vendor("growthbook", REQUIREMENT)
+        if self._make is None:
+            self._make = import_vendor("growthbook", REQUIREMENT).GrowthBook
         values: dict[str, object] = {}
         reasons: dict[str, str] = {}
         errors: dict[str, str] = {}
-        for flag in wanted:
-            features = payload.needed_for(flag)
-            if not features:
-                continue
-            if not isinstance(features[flag], Mapping) and not hasattr(features[flag], "rules"):
-                errors[flag] = f"malformed feature: found {type(features[flag]).__name__}, expected a mapping"
-                continue
+        needed = {flag: features for flag in wanted if (features := payload.needed_for(flag))}
+        shared = self._evaluator_of_all(payload, needed)
+        for flag, features in needed.items():
             try:
-                evaluator = growthbook.GrowthBook(
-                    attributes=self._attributes, features=features, savedGroups=payload.saved_groups
-                )
-                result = evaluator.eval_feature(flag)
+                result = (shared or self._evaluator(payload, features)).eval_feature(flag)
             # A malformed feature raises whatever it leads to.
             except Exception as error:
-                errors[flag] = f"malformed feature: {type(error).__name__}: {error}"
+                errors[flag] = f"malformed feature: {_in_words(features[flag], error)}"
                 continue
             reasons[flag] = self._reason(result)
             if result.source == "cyclicPrerequisite":
@@ -186,8 +181,25 @@ class GrowthBookSource:
                 values[flag] = result.value
         return Reading(values, reasons, errors)
 
+    def _evaluator_of_all(self, payload: Payload, needed: Mapping[str, Mapping[str, Any]]) -> Any:
+        """None if one of the features spoils it: then each has to be evaluated by itself."""
+        together = {name: feature for features in needed.values() for name, feature in features.items()}
+        try:
+            return self._evaluator(payload, together)
+        except Exception:
+            return None
+
+    def _evaluator(self, payload: Payload, features: Mapping[str, Any]) -> Any:
+        return self._make(attributes=self._attributes, features=features, savedGroups=payload.saved_groups)
+
     def _reason(self, result: Any) -> str:
         rule = getattr(result, "ruleId", None)
         reason = f"{result.source} (rule {rule})" if rule else str(result.source)
         trouble = self._feed.stream_trouble if self._feed is not None else ""
         return f"{reason}; polled, the stream fails: {trouble}" if trouble else reason
+
+
+def _in_words(feature: Any, error: Exception) -> str:
+    if not isinstance(feature, Mapping) and not hasattr(feature, "rules"):
+        return f"found {type(feature).__name__}, expected a mapping"
+    return f"{type(error).__name__}: {error}"
