@@ -12,21 +12,49 @@ from importlib.metadata import version
 from os import cpu_count
 from typing import Final
 
-from . import endurance, holding, idle, importing, latency, leaving, overhead, steady
+from . import (
+    endurance,
+    hanging,
+    holding,
+    idle,
+    importing,
+    keeping,
+    latency,
+    leaving,
+    overhead,
+    pushing,
+    reading,
+    reopening,
+    steady,
+)
 from .child import ChildFailed
 from .row import Row, table
 
-_FAMILIES: Final = (steady, idle, overhead, holding, latency, leaving, importing, endurance)
+_FAMILIES: Final = (
+    steady,
+    idle,
+    overhead,
+    holding,
+    latency,
+    leaving,
+    importing,
+    endurance,
+    pushing,
+    reading,
+    keeping,
+    reopening,
+    hanging,
+)
 
 
 def main() -> int:
     families = {_name(family): family.rows for family in _FAMILIES}
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, noisier figures")
-    parser.add_argument("--only", choices=families, help="measure nothing else")
+    parser.add_argument("--only", nargs="+", choices=families, help="measure nothing else")
     arguments = parser.parse_args()
     rows: list[Row] = []
-    for name in [arguments.only] if arguments.only else families:
+    for name in arguments.only or families:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
         rows += _measured(name, families[name], arguments.quick)
     print(

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,12 @@ class Governed:
 
     def converge(self) -> float:
         """Have it look now; the moment (`time.perf_counter`) of the transition to what the flags ask for."""
+        return self.follow(self.reconciler.nudge)
+
+    def follow(self, act: Callable[[], object]) -> float:
+        """The moment of the transition that this leads to."""
         self._converged.clear()
-        self.reconciler.nudge()
+        act()
         if not self._converged.wait(_PATIENCE):
             raise TimeoutError(f"no transition: {self.reconciler.status()}")
         return self._at

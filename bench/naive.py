@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +14,14 @@ USUAL_INTERVAL: Final = 30.0
 
 
 class NaiveThread(threading.Thread):
-    """Reads the flags every `interval` seconds, and starts, restarts or stops the agent where they have changed."""
+    """Reads the flags every `interval` seconds, and starts, restarts or stops the agent where they have changed.
 
-    def __init__(self, flags: Path, address: str, interval: float = USUAL_INTERVAL) -> None:
+    They are in a file, or wherever the function gets them from.
+    """
+
+    def __init__(
+        self, flags: Path | Callable[[], Mapping[str, Any]], address: str, interval: float = USUAL_INTERVAL
+    ) -> None:
         super().__init__(name="naive", daemon=True)
         self._flags = flags
         self._address = address
@@ -39,7 +45,7 @@ class NaiveThread(threading.Thread):
         self._running = wanted
 
     def _wanted(self) -> dict[str, Any] | None:
-        flags = yaml.safe_load(self._flags.read_text())
+        flags = yaml.safe_load(self._flags.read_text()) if isinstance(self._flags, Path) else self._flags()
         if not flags.get("profiling_enabled"):
             return None
         mode = flags.get("profiling_mode", "gil")

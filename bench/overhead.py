@@ -50,6 +50,8 @@ def measure(where: Path, address: str, rounds: int) -> tuple[Added, Added]:
     stage, other = Stage(where / "rheostat", address, poll_interval="1h"), Stage(where / "naive", address)
     governed, thread = Governed(stage.config), NaiveThread(other.flags, address)
     governed.wait_for_flags()
+    # Its second look at the first flags must not find the next ones before it is nudged.
+    time.sleep(_SETTLED)
     rheostat: Added = {change: [] for change in _CHANGES}
     naive: Added = {change: [] for change in _CHANGES}
     with watched() as calls:

@@ -24,7 +24,7 @@ NOBODY: Final = "http://127.0.0.1:9"
 _CONFIG: Final = """\
 version: 1
 application: bench
-source: {{kind: yaml, path: flags.yaml, poll_interval: {poll_interval}}}
+source: {source}
 backend: {{kind: pyroscope, server_address: "{address}"}}
 enabled: {{flag: profiling_enabled, default: false}}
 settings:
@@ -33,6 +33,8 @@ settings:
   upload_interval: 1
 policy: {{cooldown: 0s, exit_deadline: 2s}}
 """
+
+_YAML: Final = "{{kind: yaml, path: flags.yaml, poll_interval: {poll_interval}}}"
 
 _RECEIVER: Final = """\
 import sys
@@ -45,13 +47,17 @@ with Receiver() as receiver:
 
 
 class Stage:
-    """A folder with a configuration and its flags. `poll_interval` is a duration as the configuration has it."""
+    """A folder with a configuration and its flags. `poll_interval` is a duration as the configuration has it.
 
-    def __init__(self, folder: Path, address: str = NOBODY, poll_interval: str = "1s") -> None:
+    With a `source`, the section as YAML, the flags come from there instead of the file.
+    """
+
+    def __init__(self, folder: Path, address: str = NOBODY, poll_interval: str = "1s", source: str = "") -> None:
         folder.mkdir(exist_ok=True)
         self.config = folder / "config.yaml"
         self.flags = folder / "flags.yaml"
-        self.config.write_text(_CONFIG.format(address=address, poll_interval=poll_interval))
+        section = source or _YAML.format(poll_interval=poll_interval)
+        self.config.write_text(_CONFIG.format(address=address, source=section))
         self.say(OFF)
 
     def say(self, flags: str) -> None:
