@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from rheostat import (
     Duration,
@@ -72,6 +72,17 @@ class GrowthBookOptions:
         )
 
 
+class _Prepared(NamedTuple):
+    """A payload with the features that each wanted flag needs, and an evaluator for all of them.
+
+    That is None if one of the features spoils it: then each flag has to be evaluated by itself.
+    """
+
+    payload: Payload
+    needed: Mapping[str, Mapping[str, Any]]
+    evaluator: Any
+
+
 class GrowthBookSource:
     """Evaluates with an evaluator of its own.
 
@@ -95,6 +106,9 @@ class GrowthBookSource:
         self._make: Any = None
         self._feed: Feed | None = None
         self._opened_at = 0.0
+        self._wanted: Mapping[str, type] | None = None
+        self._changed: Callable[[], None] = lambda: None
+        self._prepared: _Prepared | None = None
         self._payload: Payload | None = None
         self._seen = (0, 0)
         self._reading: Reading | None = None
@@ -107,10 +121,11 @@ class GrowthBookSource:
         return self._options.timeout if self._payload is None else None
 
     def open(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self._opened_at = time.monotonic()
         self._log.attach()
         if self._options.client is None:
-            self._feed = Feed(self._options.server(), changed)
+            self._feed = Feed(self._options.server(), self._hear)
             self._feed.open()
 
     def read(self, wanted: Mapping[str, type]) -> Reading:
@@ -120,6 +135,14 @@ class GrowthBookSource:
                 self._reading = self._evaluate(payload, wanted)
             self._payload = payload
         return self._reading
+
+    def _hear(self) -> None:
+        """In the feed's thread, which has the time to prepare what the control thread will evaluate."""
+        payload = self._feed.newest if self._feed is not None else None
+        if payload is not None and self._wanted is not None and payload is not self._payload:
+            with self._log.speaking():
+                self._prepared = self._prepare(payload, self._wanted)
+        self._changed()
 
     def close(self) -> None:
         self._log.detach()
@@ -157,16 +180,16 @@ class GrowthBookSource:
         return self._payload
 
     def _evaluate(self, payload: Payload, wanted: Mapping[str, type]) -> Reading:
-        if self._make is None:
-            self._make = import_vendor("growthbook", REQUIREMENT).GrowthBook
+        self._wanted = wanted
+        prepared = self._prepared
+        if prepared is None or prepared.payload is not payload:
+            prepared = self._prepare(payload, wanted)
         values: dict[str, object] = {}
         reasons: dict[str, str] = {}
         errors: dict[str, str] = {}
-        needed = {flag: features for flag in wanted if (features := payload.needed_for(flag))}
-        shared = self._evaluator_of_all(payload, needed)
-        for flag, features in needed.items():
+        for flag, features in prepared.needed.items():
             try:
-                result = (shared or self._evaluator(payload, features)).eval_feature(flag)
+                result = (prepared.evaluator or self._evaluator(payload, features)).eval_feature(flag)
             # A malformed feature raises whatever it leads to.
             except Exception as error:
                 errors[flag] = f"malformed feature: {_in_words(features[flag], error)}"
@@ -181,13 +204,15 @@ class GrowthBookSource:
                 values[flag] = result.value
         return Reading(values, reasons, errors)
 
-    def _evaluator_of_all(self, payload: Payload, needed: Mapping[str, Mapping[str, Any]]) -> Any:
-        """None if one of the features spoils it: then each has to be evaluated by itself."""
+    def _prepare(self, payload: Payload, wanted: Mapping[str, type]) -> _Prepared:
+        if self._make is None:
+            self._make = import_vendor("growthbook", REQUIREMENT).GrowthBook
+        needed = {flag: features for flag in wanted if (features := payload.needed_for(flag))}
         together = {name: feature for features in needed.values() for name, feature in features.items()}
         try:
-            return self._evaluator(payload, together)
+            return _Prepared(payload, needed, self._evaluator(payload, together))
         except Exception:
-            return None
+            return _Prepared(payload, needed, None)
 
     def _evaluator(self, payload: Payload, features: Mapping[str, Any]) -> Any:
         return self._make(attributes=self._attributes, features=features, savedGroups=payload.saved_groups)
