@@ -404,8 +404,9 @@ def test_plan_of_a_flag_that_is_a_list(folder: Path) -> None:
     assert FINDING == ran.returncode
     _, asked, given, rule, reason = rows(ran.stdout)["sample_rate"]
     assert ("a list", "20") == (asked, given)
-    assert rule.endswith("otherwise the default")
-    assert f"{folder / 'flags.yaml'}:2:24: found a list, expected a plain value" == reason
+    found = f"{folder / 'flags.yaml'}:2:24: found a list, expected a plain value"
+    assert f"the source says: {found}; otherwise the default" == rule
+    assert "line 2" == reason
 
 
 def test_plan_of_otherwise_off(folder: Path) -> None:

@@ -232,9 +232,10 @@ class Feed:
         with self._lock:
             self._sse = sse
         try:
-            if self._closed.is_set():
-                return
-            for action in sse.all:
+            for action in sse.all if not self._closed.is_set() else ():
+                # Closed while it connected, the client would go on as if nothing had happened.
+                if self._closed.is_set():
+                    return
                 self._react(action)
         finally:
             sse.close()
