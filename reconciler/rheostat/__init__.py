@@ -14,7 +14,6 @@ from .duration import Duration
 from .filepath import FilePath
 from .flagfile import parse_flags
 from .flagsource import FlagSource, NotReady, Reading, SourceUnavailable
-from .hostobject import HostObject, is_inherited
 from .identity import Identity
 from .machine import State, Trigger
 from .options import InvalidOptions
@@ -26,6 +25,7 @@ from .values import Value
 from .vendor import import_vendor
 
 if TYPE_CHECKING:
+    from .hostobject import HostObject, is_inherited
     from .reconciler import Reconciler
     from .status import Operation, SourceStatus, Status
     from .vendorlog import VendorLog
@@ -74,8 +74,10 @@ __all__ = [
     "start",
 ]
 
-# What only a running reconciler needs: those who import Rheostat for its contract do not pay for it.
+# What only a running reconciler or a remote source needs: those who import Rheostat for its contract do not pay for it.
 _LATER = {
+    "HostObject": ".hostobject",
+    "is_inherited": ".hostobject",
     "Operation": ".status",
     "Reconciler": ".reconciler",
     "SourceStatus": ".status",

@@ -11,7 +11,6 @@ from . import document
 from .document import Node, Scalar, read_bytes
 from .duration import Duration, parse_duration
 from .filepath import FilePath
-from .hostobject import HostObject
 from .options import InvalidOptions
 from .problem import ConfigError, Problem, did_you_mean
 from .secret import Secret, Url
@@ -34,8 +33,9 @@ class Decoder:
     """Reads nodes as the types that dataclass fields declare, and collects all problems.
 
     Known types: bool, int, float, str, `Duration`, `FilePath` (relative to `base`), `Secret` and `Url` (with a
-    ``…_file`` twin), `HostObject`, Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain
-    values), and the document's own nodes. `secrets` gathers the texts that must never be printed.
+    ``…_file`` twin), Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain values), the
+    document's own nodes, and any class with a ``from_text(text)`` that raises ValueError with what was expected.
+    `secrets` gathers the texts that must never be printed.
     """
 
     def __init__(self, base: str, problems: MutableSequence[Problem], secrets: MutableSequence[str]) -> None:
@@ -189,17 +189,17 @@ class Decoder:
             if not node.text or "\0" in node.text:
                 return self.fail(node, path, "the path of a file")
             return os.path.join(self.base, os.path.expanduser(node.text))
-        if kind is HostObject:
-            return self._host_object(node, path)
+        if hasattr(kind, "from_text"):
+            return self._from_text(kind, node, path)
         if kind is str:
             return node.text
         return self._plain(kind, node, path)
 
-    def _host_object(self, node: Scalar, path: str) -> Any:
+    def _from_text(self, kind: Any, node: Scalar, path: str) -> Any:
         try:
-            return HostObject(node.text)
-        except ValueError:
-            return self.fail(node, path, "an object of the application's, as package.module:name")
+            return kind.from_text(node.text)
+        except ValueError as error:
+            return self.fail(node, path, str(error))
 
     def _plain(self, kind: Any, node: Scalar, path: str) -> Any:
         if kind not in _PLAIN:

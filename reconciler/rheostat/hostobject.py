@@ -5,7 +5,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from .flagsource import SourceUnavailable
 from .log import text_of
@@ -20,13 +20,17 @@ class HostObject:
     As the type of an option it stands for the vendor's client, say, that the application has made already.
     """
 
-    def __init__(self, text: str) -> None:
-        """Raises ValueError if the text is not ``package.module:name``."""
-        module, separator, name = text.partition(":")
-        if not separator or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
-            raise ValueError(text)
+    def __init__(self, module: str, name: str) -> None:
         self._module = module
         self._name = name
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Raises ValueError with what was expected."""
+        module, _, name = text.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise ValueError("an object of the application's, as package.module:name")
+        return cls(module, name)
 
     def __str__(self) -> str:
         return f"{self._module}:{self._name}"

@@ -49,7 +49,7 @@ import remote_provider
 from rheostat_flagsources.openfeature import OpenFeatureSource
 remote_provider.url = {url!r} + "/api/features/" + {key!r}
 def build():
-    provider = rheostat.HostObject("remote_provider:make")
+    provider = rheostat.HostObject.from_text("remote_provider:make")
     options = OpenFeatureSource.Options(provider=provider, poll_interval=Duration(0.1), start_wait=Duration({patience}))
     return OpenFeatureSource(options, identity)
 """,

@@ -25,7 +25,7 @@ def shop() -> Iterator[types.ModuleType]:
 
 def refusal(text: str) -> str:
     with pytest.raises(SourceUnavailable) as caught:
-        HostObject(text).take()
+        HostObject.from_text(text).take()
     return caught.value.reason
 
 
@@ -33,13 +33,13 @@ def test_what_a_callable_gives_is_taken(shop: types.ModuleType) -> None:
     """It is called each time, so that a client that was replaced is found."""
     made = [Client(), Client()]
     shop.client = iter(made).__next__
-    assert made == [HostObject("shop:client").take(), HostObject("shop:client").take()]
+    assert made == [HostObject.from_text("shop:client").take(), HostObject.from_text("shop:client").take()]
 
 
 def test_an_object_that_is_no_callable_is_taken_as_it_is(shop: types.ModuleType) -> None:
     """Also one inside another."""
     shop.flags = types.SimpleNamespace(client=Client())
-    assert shop.flags.client is HostObject("shop:flags.client").take()
+    assert shop.flags.client is HostObject.from_text("shop:flags.client").take()
 
 
 def test_the_module_is_never_imported() -> None:
@@ -79,7 +79,7 @@ def test_a_name_that_is_not_there_says_so(shop: types.ModuleType) -> None:
 def test_anything_else_is_no_reference(text: str) -> None:
     """The configuration says so at its place."""
     with pytest.raises(ValueError, match=r"^"):
-        HostObject(text)
+        HostObject.from_text(text)
 
 
 def in_child(reference: HostObject, **options: object) -> str:
@@ -103,7 +103,7 @@ def in_child(reference: HostObject, **options: object) -> str:
 
 def test_what_the_parent_has_taken_is_left_alone_in_a_forked_child(shop: types.ModuleType) -> None:
     """Its threads and sockets are the parent's; one that is made anew is fine."""
-    client, reference = Client(), HostObject("shop:client")
+    client, reference = Client(), HostObject.from_text("shop:client")
     shop.client = client
     reference.take()
     assert "made before this process was forked" in in_child(reference)
@@ -114,7 +114,7 @@ def test_what_the_parent_has_taken_is_left_alone_in_a_forked_child(shop: types.M
 def test_an_object_that_knows_its_process_is_believed(shop: types.ModuleType) -> None:
     """An SDK may mend its client after a fork."""
     shop.client = Client()
-    reference = HostObject("shop:client")
+    reference = HostObject.from_text("shop:client")
     reference.take()
     assert "taken" == in_child(reference, owner=lambda _: os.getpid())
     shop.client = Client()
