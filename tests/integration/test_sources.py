@@ -480,7 +480,7 @@ def host() -> Iterator[None]:
 def evaluated(features: Mapping[str, object], who: Identity) -> Reading:
     """What GrowthBook's features are for somebody."""
     install(client=GrowthBookClient(features=features))
-    source = GrowthBookSource(GrowthBookOptions(client=HostObject(f"{HOST}:client")), who)
+    source = GrowthBookSource(GrowthBookOptions(client=HostObject.from_text(f"{HOST}:client")), who)
     return read(source, dict.fromkeys(features, object))
 
 
@@ -599,7 +599,7 @@ def test_launchdarkly_says_when_it_tries_again(govern: Any) -> None:
 
 def openfeature_source(who: Identity | None = None, **options: Any) -> OpenFeatureSource:
     """One with the provider that the application has made for it."""
-    return OpenFeatureSource(OpenFeatureOptions(provider=HostObject(f"{HOST}:provider"), **options), who or identity())
+    return OpenFeatureSource(OpenFeatureOptions(provider=HostObject.from_text(f"{HOST}:provider"), **options), who or identity())
 
 
 @pytest.mark.usefixtures("host")
