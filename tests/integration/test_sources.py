@@ -599,7 +599,9 @@ def test_launchdarkly_says_when_it_tries_again(govern: Any) -> None:
 
 def openfeature_source(who: Identity | None = None, **options: Any) -> OpenFeatureSource:
     """One with the provider that the application has made for it."""
-    return OpenFeatureSource(OpenFeatureOptions(provider=HostObject.from_text(f"{HOST}:provider"), **options), who or identity())
+    return OpenFeatureSource(
+        OpenFeatureOptions(provider=HostObject.from_text(f"{HOST}:provider"), **options), who or identity()
+    )
 
 
 @pytest.mark.usefixtures("host")
