@@ -2,6 +2,7 @@
 
 import logging
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ class Feed:
         self._etag = ""
         self._streamed = 0
         self._sse: Any = None
+        self._stream: _Stream | None = None
         self._pool: Any = None
         self._proxy: str | None = None
         self._threads: list[threading.Thread] = []
@@ -90,9 +92,8 @@ class Feed:
         self._closed.set()
         self._fetch_now.set()
         with self._lock:
-            sse, threads = self._sse, list(self._threads)
-        if sse is not None:
-            sse.close()
+            threads = list(self._threads)
+        self._end_stream()
         until = time.monotonic() + 0.2
         for thread in threads:
             if thread.is_alive():
@@ -123,7 +124,8 @@ class Feed:
             self._fetch_now.clear()
             try:
                 if self._fetch() and not told:
-                    self._restart_stream()
+                    # The stream should have told of the change: it is dead, and another takes its place.
+                    self._end_stream()
                 self._settle("", None)
                 retries = backoff
                 # Not all processes of a fleet at the same moment.
@@ -190,11 +192,11 @@ class Feed:
             self._heard()
         return changed
 
-    def _restart_stream(self) -> None:
-        """A change that the stream should have told of was found by polling: the stream is dead."""
+    def _end_stream(self) -> None:
         with self._lock:
-            sse = self._sse
-        if sse is not None:
+            sse, stream = self._sse, self._stream
+        if sse is not None and stream is not None:
+            stream.cut()
             sse.close()
 
     def _replace(self, payload: Payload) -> bool:
@@ -226,11 +228,11 @@ class Feed:
     def _read_stream(self) -> None:
         # One for each stream: what is left of a broken one goes back to its pool at some later time, in any thread, and
         # a pool that has another connection by then would complain in the host's log.
-        pool = self._new_pool()
-        connect = self._sse_config.ConnectStrategy.http(self._server.stream_url, pool=_Patient(pool))
+        stream = _Stream(self._new_pool())
+        connect = self._sse_config.ConnectStrategy.http(self._server.stream_url, pool=stream)
         sse = self._sse_library.SSEClient(connect, logger=_UNHEARD)
         with self._lock:
-            self._sse = sse
+            self._sse, self._stream = sse, stream
         try:
             for action in sse.all if not self._closed.is_set() else ():
                 # Closed while it connected, the client would go on as if nothing had happened.
@@ -239,7 +241,7 @@ class Feed:
                 self._react(action)
         finally:
             sse.close()
-            pool.clear()
+            stream.clear()
 
     def _react(self, action: Any) -> None:
         if isinstance(action, self._actions.Start):
@@ -247,11 +249,11 @@ class Feed:
             # Nothing is sent on connect, and what has changed since the last stream ended would be missed.
             self._fetch_now.set()
         elif isinstance(action, self._actions.Event) and action.event == "features":
-            self._stream(action.data)
+            self._take_streamed(action.data)
         elif isinstance(action, self._actions.Event) and action.event == "features-updated":
             self._fetch_now.set()
 
-    def _stream(self, data: str) -> None:
+    def _take_streamed(self, data: str) -> None:
         try:
             payload = read_payload(data, self._server.decryption_key, self._decrypt)
         except Unusable:
@@ -282,17 +284,28 @@ class Feed:
         return f"{host}: the connection broke ({type(error).__name__})"
 
 
-class _Patient(NamedTuple):
-    """A pool whose responses begin as soon as any, and may then be silent for long."""
+class _Stream:
+    """One connection of the stream: a pool whose response begins as soon as any, and may then be silent for long."""
 
-    pool: Any
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._socket: Any = None
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        response = self.pool.request(method, url, **options)
-        sock = _socket_of(response)
-        if sock is not None:
-            sock.settimeout(_SILENCE)
+        response = self._pool.request(method, url, **options)
+        self._socket = _socket_of(response)
+        if self._socket is not None:
+            self._socket.settimeout(_SILENCE)
         return response
+
+    def cut(self) -> None:
+        """Wake who reads it: not every version of the SSE client can."""
+        with suppress(OSError):
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def clear(self) -> None:
+        self._pool.clear()
 
 
 class _Refused(Exception):
