@@ -48,8 +48,12 @@ class Loop:
         wake: Callable[[], None],
         observers: Sequence[Observer] = (),
         inherited: State | None = None,
+        breathe: Callable[[], None] = lambda: None,
     ) -> None:
-        """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork."""
+        """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
+
+        `breathe` is called in the midst of longer work, to let the host's threads have the interpreter.
+        """
         self._rules = rules
         self._policy = policy
         self._identity = identity
@@ -57,6 +61,7 @@ class Loop:
         self._journal = journal
         self._clock = clock
         self._random = random
+        self._breathe = breathe
 
         self._history = History(inherited, journal, observers, self._publish)
         self._inherited = inherited
@@ -103,7 +108,11 @@ class Loop:
             self._leave_parent(self._inherited)
         # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
         self._look(self._clock())
+        if self._changed:
+            self._breathe()
         self._take_outcomes()
+        if self._changed:
+            self._breathe()
         self._converge(self._clock())
         now = self._clock()
         if self._changed:
@@ -278,6 +287,7 @@ class Loop:
             self._stop(Trigger.DIED, self._cause, now)
 
     def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
+        self._breathe()
         self._history.move(trigger, cause, self._applied, self._intent.resolution.adjustments, took)
 
     def _rest(self, now: float) -> float:

@@ -186,9 +186,19 @@ class Reconciler:
         """Build backend, sources and loop, as often as it takes; no loop if that cannot work or is no longer wanted."""
         # The host's start-up does not pay for the loop; this thread has the time.
         with FORKS.held_off():
+            # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
             from .calls import ThreadedCalls
-            from .loop import Loop
+
+            _breathe()
             from .sources import open_sources
+
+            _breathe()
+            from . import watch  # noqa: F401
+
+            _breathe()
+            from .loop import Loop
+
+        _breathe()
 
         failures = 0
         while not self._closing:
@@ -209,6 +219,7 @@ class Reconciler:
                 self._pause(config.policy.backoff.delay(failures, _random))
                 continue
             self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
+            _breathe()
             self._loop = Loop(
                 rules=wiring.rules,
                 policy=config.policy,
@@ -221,6 +232,7 @@ class Reconciler:
                 random=_random,
                 wake=self._wake.ring,
                 inherited=forked_from,
+                breathe=_breathe,
                 observers=self._observers,
             )
             return
@@ -253,6 +265,11 @@ class Reconciler:
         now = time.monotonic()
         self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
         self.stop(max(0.0, self._exit_by - now))
+
+
+def _breathe() -> None:
+    """Let go of the interpreter's lock for a moment."""
+    time.sleep(0)
 
 
 def _random() -> float:
