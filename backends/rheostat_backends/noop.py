@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
-from rheostat import Identity, Parameter, Value
+from rheostat import Identity, Parameter, Value, hold_off_forks
 
 _LOGGER = logging.getLogger("rheostat.noop")
 
@@ -21,10 +21,12 @@ class NoopBackend:
 
     def start(self, settings: Mapping[str, Value]) -> None:
         shown = ", ".join(f"{name}={value}" for name, value in settings.items())
-        _LOGGER.info("would start profiling %s with %s", self._application, shown or "the profiler's defaults")
+        with hold_off_forks():
+            _LOGGER.info("would start profiling %s with %s", self._application, shown or "the profiler's defaults")
         self._running = True
 
     def stop(self) -> None:
         if self._running:
-            _LOGGER.info("would stop profiling %s", self._application)
+            with hold_off_forks():
+                _LOGGER.info("would stop profiling %s", self._application)
         self._running = False

@@ -1,13 +1,22 @@
 """The Pyroscope agent (``pyroscope-io``), which samples this process and pushes to a Pyroscope server."""
 
+import os
 import re
-from collections.abc import Mapping
+import sys
+import threading
+import warnings
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from string import ascii_letters, digits
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote
 
 from rheostat import (
+    BackendError,
+    Health,
     Identity,
     InvalidOptions,
     Parameter,
@@ -16,11 +25,24 @@ from rheostat import (
     TemporaryError,
     Url,
     Value,
+    hold_off_forks,
     import_vendor,
 )
 
 MODE_TAG: Final = "profiling_mode"
 """The tag that carries the mode: the server cannot tell cpu from wall profiles by anything else."""
+
+_SETTLING: Final = 0.05
+"""Seconds after a start in which a child that is forked may hang in its own stop: measured up to 20 ms."""
+
+PUSH: Final = "/push.v1.PusherService/Push"
+
+_THREADS: Final = "rheostat-agent"
+"""How the kernel calls the threads of a session: they inherit the name from the thread that starts it."""
+_OWN_NAME: Final = "/proc/thread-self/comm"
+_MAIMED: Final = 2
+"""Threads that are left of a session that cannot sample; a sound one has four."""
+_ABOUT_FORKS: Final = r"This process \(pid=\d+\) is running Pyroscope"
 
 _MODES: Final = {
     "gil": {"oncpu": True, "gil_only": True},
@@ -29,7 +51,7 @@ _MODES: Final = {
 }
 # The agent takes the first as another name of the application, and makes the others itself.
 _RESERVED_TAGS: Final = frozenset({"service_name", "__name__", MODE_TAG})
-_ONE_CREDENTIAL: Final = "only one of auth_token, basic_auth_username and an Authorization header"
+_ONE_CREDENTIAL: Final = "only one of auth_token, basic_auth_username, an Authorization header and the URL's user part"
 _HEADER_NAME: Final = frozenset(ascii_letters + digits + "!#$%&'*+.^_`|~-")
 _ADDRESS = re.compile(
     r"https?://(?:[!-.0-?A-~]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?", re.ASCII
@@ -57,7 +79,7 @@ class PyroscopeOptions:
 
     def __post_init__(self) -> None:
         wrong = {
-            "server_address": _wrong_address(self.server_address.reveal()),
+            "server_address": _wrong_address(self.server_address.reveal()) or self._wrong_user_part(),
             "auth_token": self._wrong_token(),
             "basic_auth_password": self._wrong_basic(),
             "tenant_id": "" if _fits_header(self.tenant_id) else "printable ASCII on one line",
@@ -67,6 +89,10 @@ class PyroscopeOptions:
         wrong = {name: expected for name, expected in wrong.items() if expected}
         if wrong:
             raise InvalidOptions(wrong)
+
+    def _wrong_user_part(self) -> str:
+        others = self.auth_token is not None or self.basic_auth_username or self._has_authorization()
+        return _ONE_CREDENTIAL if self.server_address.credentials and others else ""
 
     def _wrong_token(self) -> str:
         if self.auth_token is None:
@@ -124,6 +150,43 @@ def _wrong_tags(tags: Mapping[str, str]) -> str:
     return ""
 
 
+@contextmanager
+def _named_threads() -> Iterator[None]:
+    """Threads that are started within have a name by which they are known again, where the kernel allows it."""
+    before = ""
+    with suppress(OSError):
+        before = _renamed(_THREADS)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if before:
+                _renamed(before)
+
+
+def _renamed(name: str) -> str:
+    """Rename this thread for the kernel; gives the name that it had."""
+    with open(_OWN_NAME, "r+") as file:
+        before = file.read().strip()
+        file.seek(0)
+        file.write(name)
+    return before
+
+
+def _session_threads() -> int | None:
+    """How many of this process's threads have a session's name; None if they cannot be looked at."""
+    found = 0
+    try:
+        threads = os.listdir("/proc/self/task")
+    except OSError:
+        return None
+    for each in threads:
+        # It may have ended since.
+        with suppress(OSError), open(f"/proc/self/task/{each}/comm") as file:
+            found += file.read().strip() == _THREADS
+    return found
+
+
 class PyroscopeBackend:
     """One session of the agent, which is global to the process. Imports the agent at the first start."""
 
@@ -146,6 +209,7 @@ class PyroscopeBackend:
         self._options = options
         self._identity = identity
         self._agent: Any = None
+        self._most_threads = 0
         wrong = _wrong_tags(identity.tags)
         if wrong:
             raise PermanentError(f"tags: expected {wrong}")
@@ -156,8 +220,11 @@ class PyroscopeBackend:
         except ImportError as error:
             raise PermanentError(str(error)) from error
         arguments = self._arguments(settings)
+        # Whether the application may fork is not for its log to say.
+        warnings.filterwarnings("ignore", message=_ABOUT_FORKS, category=DeprecationWarning)
         try:
-            started = agent.configure(**arguments)
+            with hold_off_forks(after=_SETTLING), _named_threads():
+                started = agent.configure(**arguments)
         except (TypeError, ValueError, OverflowError) as error:
             raise PermanentError(f"the agent refused its arguments: {error}") from error
         if not started:
@@ -166,6 +233,74 @@ class PyroscopeBackend:
                 "or is still stopping"
             )
         self._agent = agent
+        self._most_threads = 0
+
+    def probe(self) -> Health:
+        """Whether the threads of the session exist: the agent believes in a session that has panicked, too."""
+        if sys.platform != "linux":
+            return Health("unknown", "the session's threads are only known on Linux")
+        found = _session_threads()
+        if found is None:
+            return Health("failed", "/proc cannot be read: the agent needs it to sample")
+        self._most_threads = max(self._most_threads, found)
+        if found <= _MAIMED or found < self._most_threads:
+            return Health("failed", f"{found} threads of the agent's session are left: it does not sample")
+        return Health("healthy", f"{found} threads")
+
+    def reach(self, timeout: float) -> None:
+        """Push nothing to the server, with our credentials; raises BackendError if that is refused."""
+        outcome: list[BackendError | None] = []
+        # A timeout of the socket's bounds each read, and a server may answer byte by byte.
+        asking = threading.Thread(target=lambda: outcome.append(self._refusal(timeout)), daemon=True)
+        asking.start()
+        asking.join(timeout)
+        if not outcome:
+            raise TemporaryError(f"{self._options.server_address}: no answer within {timeout:g} s")
+        if outcome[0] is not None:
+            raise outcome[0]
+
+    def _refusal(self, timeout: float) -> BackendError | None:
+        # Only a check pays for these imports.
+        from urllib.error import HTTPError, URLError
+        from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+        class Nowhere(HTTPRedirectHandler):
+            """Credentials are not for another host, and a login page is no Pyroscope."""
+
+            def redirect_request(self, *_: Any) -> None:
+                return None
+
+        address = self._options.server_address
+        scheme, _, rest = address.reveal().partition("://")
+        url = f"{scheme}://{rest.rpartition('@')[2].rstrip('/')}{PUSH}"
+        headers = {"Content-Type": "application/proto", **self._sent_headers()}
+        try:
+            build_opener(Nowhere).open(Request(url, b"", headers, method="POST"), timeout=timeout).close()
+        except HTTPError as error:
+            error.close()
+            refused = ": are the credentials right?" if error.code in (401, 403) else ": is it Pyroscope?"
+            return PermanentError(f"{address}: HTTP {error.code}{refused if error.code < 500 else ''}")
+        except URLError as error:
+            return TemporaryError(f"{address}: {error.reason}")
+        # Whatever answers there may speak anything.
+        except Exception as error:
+            return TemporaryError(f"{address}: {type(error).__name__}: {error}")
+        return None
+
+    def _sent_headers(self) -> dict[str, str]:
+        """What the agent sends with each push."""
+        options = self._options
+        user, password = options.basic_auth_username, options.basic_auth_password
+        basic = f"{user}:{password.reveal()}" if user and password is not None else ""
+        if options.server_address.credentials:
+            user, _, secret = options.server_address.credentials.partition(":")
+            basic = f"{unquote(user)}:{unquote(secret)}"
+        headers = options.headers()
+        if basic:
+            headers["Authorization"] = f"Basic {b64encode(basic.encode()).decode()}"
+        if options.tenant_id:
+            headers["X-Scope-OrgID"] = options.tenant_id
+        return headers
 
     def stop(self) -> None:
         if self._agent is not None:

@@ -8,12 +8,13 @@ rheostat.start("config.yaml")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .backend import Backend, BackendError, Health, Parameter, PermanentError, Probing, TemporaryError
+from .backend import Backend, BackendError, Health, Parameter, PermanentError, Probing, Reachable, TemporaryError
 from .desired import Adjustment, Desired
 from .duration import Duration
 from .filepath import FilePath
 from .flagfile import parse_flags
 from .flagsource import FlagSource, NotReady, Reading, SourceUnavailable
+from .forking import hold_off_forks
 from .identity import Identity
 from .machine import State, Trigger
 from .options import InvalidOptions
@@ -55,6 +56,7 @@ __all__ = [
     "Place",
     "Probing",
     "Problem",
+    "Reachable",
     "Reading",
     "Reconciler",
     "Secret",
@@ -68,6 +70,7 @@ __all__ = [
     "Url",
     "Value",
     "VendorLog",
+    "hold_off_forks",
     "import_vendor",
     "is_inherited",
     "parse_flags",

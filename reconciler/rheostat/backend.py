@@ -59,6 +59,17 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Reachable(Protocol):
+    """Beside `Backend`: it can tell whether its server would take what it delivers."""
+
+    def reach(self, timeout: float) -> None:
+        """Ask the server, with the credentials of the configuration, within `timeout` seconds.
+
+        Raises `BackendError` with what is wrong. Called by ``rheostat check --online`` only.
+        """
+
+
+@runtime_checkable
 class Probing(Protocol):
     """What a backend has beside `Backend` if it can tell whether its session is alive."""
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Sequence
 
 from . import __version__
+from .backend import Reachable
 from .config import Config, load_config
 from .diagram import mermaid
 from .launch import run
 from .log import Journal, Nowhere, describe
-from .plan import plan
+from .plan import PATIENCE, plan, silent_sources
 from .problem import ConfigError, Place, Problem
 
 FINE, FINDING, INVALID = 0, 1, 2
@@ -78,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
             help="import it first: the application's module that a client: or provider: names",
         )
         command.set_defaults(act=act)
+        if act is _check:
+            command.add_argument(
+                "--online",
+                action="store_true",
+                help="also ask the flag source, and the profiler's server with the configured credentials",
+            )
 
     diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")
     diagram.set_defaults(act=_diagram)
@@ -114,7 +121,7 @@ def _load(options: argparse.Namespace) -> Config:
 
 def _check(options: argparse.Namespace) -> int:
     config = _load(options)
-    findings = _findings(config)
+    findings = [*_findings(config), *(_unreachable(config) if options.online else ())]
     for finding in findings:
         print(f"{config.path}: {finding}")
     if not findings:
@@ -139,6 +146,20 @@ def _findings(config: Config) -> list[str]:
         # A stranger's constructor may raise anything.
         except BaseException as error:
             findings.append(f"{name}: it cannot be built: {journal.describe(error)}")
+    return findings
+
+
+def _unreachable(config: Config) -> list[str]:
+    """What does not answer now."""
+    findings = silent_sources(config)
+    journal = Journal(Nowhere(), time.monotonic, config.secrets)
+    try:
+        backend = config.wire().backend.build(config.identity())
+        if isinstance(backend, Reachable):
+            backend.reach(PATIENCE)
+    # What cannot be built has been found already; a stranger's backend may raise anything.
+    except BaseException as error:
+        findings.append(f"backend: {journal.describe(error)}")
     return findings
 
 

@@ -2,8 +2,9 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 _PATIENCE: Final = 1.0
@@ -21,12 +22,22 @@ class _Forks:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._forking = 0
+        self._quiet_until = 0.0
 
     @contextmanager
-    def held_off(self) -> Iterator[None]:
-        """One thread at a time, and no fork of another until it is done (or takes too long)."""
-        with self._lock:
+    def held_off(self, after: float = 0.0) -> Iterator[None]:
+        """One thread at a time, and no fork of another until it is done, nor for `after` seconds."""
+        # Without the lock rather than never: who has it may wait for this very thread, by an import of the host's.
+        lock = self._lock
+        has_lock = lock.acquire(timeout=_PATIENCE)
+        try:
             yield
+        finally:
+            self._quiet_until = max(self._quiet_until, time.monotonic() + after) if after else self._quiet_until
+            # Who makes threads green meanwhile takes locks from their owners.
+            with suppress(RuntimeError):
+                if has_lock:
+                    lock.release()
 
     def watch(self) -> None:
         os.register_at_fork(before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._in_child)
@@ -34,6 +45,9 @@ class _Forks:
     def _before(self) -> None:
         if self._lock.acquire(timeout=_PATIENCE):
             self._forking = threading.get_ident()
+        left = self._quiet_until - time.monotonic()
+        if left > 0:
+            time.sleep(min(left, _PATIENCE))
 
     def _after_in_parent(self) -> None:
         # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
@@ -46,3 +60,11 @@ class _Forks:
 
 
 FORKS: Final = _Forks()
+
+
+def hold_off_forks(after: float = 0.0) -> AbstractContextManager[None]:
+    """No fork of the host falls within the block, or in the `after` seconds after it: it waits, for a second at most.
+
+    For what a child must not inherit half done.
+    """
+    return FORKS.held_off(after)

@@ -78,13 +78,13 @@ def _restore_signals() -> None:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-def attach() -> None:
-    """Govern this process as the launcher has asked in the environment. Never raises."""
+def attach(*, forked: bool = False) -> None:
+    """Govern this process, maybe `forked` by one below the launcher, as the environment asks. Never raises."""
     log = os.environ.get("RHEOSTAT_LOG")
     sink: Sink = LoggerSink() if log == "none" else StderrSink("json" if log == "json" else "text")
     try:
         tags = json.loads(os.environ.get("RHEOSTAT_TAGS", "{}"))
-        govern(os.environ["RHEOSTAT_CONFIG"], tags=tags, observers=(), strict=False, sink=sink)
+        govern(os.environ["RHEOSTAT_CONFIG"], tags=tags, observers=(), strict=False, sink=sink, forked=forked)
     except AlreadyRunning as error:
         Journal(sink, time.monotonic).say(logging.WARNING, "already_running", str(error))
     except BaseException as error:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
 from .desired import Adjustment
+from .forking import FORKS
 from .secret import MASK
 from .transition import Transition
 from .values import LONGEST_LINE, shorten
@@ -38,16 +39,21 @@ class LoggerSink:
     def write(self, level: int, event: str, message: str, fields: Fields) -> None:
         if LOGGER.isEnabledFor(level):
             extra = {f"rheostat_{name}": value for name, value in {"event": event, **fields}.items()}
-            LOGGER.log(level, message, extra=extra)
+            # A handler writes under locks of streams, which the interpreter does not renew in a forked child.
+            with FORKS.held_off():
+                LOGGER.log(level, message, extra=extra)
 
 
 class StderrSink:
     """One line for each record straight to stderr, whatever the host does to logging."""
 
-    def __init__(self, format: Format) -> None:
+    def __init__(self, format: Format, least: int = logging.NOTSET) -> None:
         self._format = format
+        self._least = least
 
     def write(self, level: int, event: str, message: str, fields: Fields) -> None:
+        if level < self._least:
+            return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         name = logging.getLevelName(level)
         if self._format == "json":
@@ -97,6 +103,11 @@ class Journal:
         self.secrets = secrets
         self._subjects: dict[str, _Subject] = {}
         self._adjusted: dict[Adjustment, None] = {}
+
+    def avoid_handlers(self) -> None:
+        """From now on say only errors, and on stderr, without the host's handlers and their locks."""
+        if isinstance(self.sink, LoggerSink):
+            self.sink = StderrSink("text", least=logging.ERROR)
 
     def say(self, level: int, event: str, message: str, **fields: Any) -> None:
         try:

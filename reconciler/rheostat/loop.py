@@ -96,6 +96,11 @@ class Loop:
         return self._history.state
 
     @property
+    def is_idle(self) -> bool:
+        """No call of the backend is in flight."""
+        return self._slot.is_idle
+
+    @property
     def finished(self) -> bool:
         """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
         return self._told_to_close and self._slot.is_idle and (self._gave_up or self._history.state is State.STOPPED)

@@ -45,6 +45,11 @@ def plan(config: Config) -> Plan:
     return Plan([*lines, "", *silent, _verdict(config, intent)], finding)
 
 
+def silent_sources(config: Config) -> list[str]:
+    """Those that do not answer now, and why. Raises `ConfigError`."""
+    return [_silence(each) for each in _look(config, config.wire()).layers if each.reason]
+
+
 def _silence(layer: Knowledge) -> str:
     name = f" {layer.layer}" if layer.layer else ""
     return f"the flag source{name} does not answer: {layer.reason}"

@@ -2,7 +2,7 @@
 
 import binascii
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .desired import Desired, same_settings
 from .duration import Duration
@@ -45,6 +45,8 @@ class Policy(NamedTuple):
     cooldown: Duration = Duration(5.0)
     splay: Duration = Duration(0.0)
     kill_switch: FilePath | None = None
+    processes: Literal["all", "workers"] = "all"
+    fork_policy: Literal["restart", "off"] = "restart"
 
     def check(self) -> None:
         """Raises `InvalidOptions`."""

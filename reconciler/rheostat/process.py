@@ -31,6 +31,10 @@ class _Process:
         self._asked: Asked = ("", {})
         self._watches_forks = False
 
+    @property
+    def follows_forks(self) -> bool:
+        return self._watches_forks
+
     def running(self, asked: Asked) -> "Reconciler | None":
         """The current reconciler, if it is what is asked for; raises `AlreadyRunning` if it is another."""
         current = self._current
@@ -50,20 +54,34 @@ class _Process:
     def begin(self, asked: Asked, config: Config, made: "Reconciler") -> "Reconciler":
         """Make it current and begin, unless another thread has been quicker."""
         with FORKS.held_off():
+            from .forkwarnings import be_quiet
+
+            self._be_quiet = be_quiet
             running = self.running(asked)
             if running is not None:
                 return running
             self._watch_forks()
             self._current, self._asked = made, asked
             if not config.disabled:
-                made.begin(config)
+                made.begin()
             return made
 
     def _watch_forks(self) -> None:
         if not self._watches_forks:
             self._watches_forks = True
+            # What is registered first runs last before a fork: the thread parks when nothing is being imported.
+            os.register_at_fork(before=self._before_fork)
             FORKS.watch()
-            os.register_at_fork(after_in_child=self._after_fork_in_child)
+            os.register_at_fork(after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child)
+
+    def _before_fork(self) -> None:
+        if self._current is not None:
+            self._be_quiet()
+            self._current.park()
+
+    def _after_fork(self) -> None:
+        if self._current is not None:
+            self._current.unpark()
 
     def _after_fork_in_child(self) -> None:
         if self._current is not None:
@@ -71,6 +89,11 @@ class _Process:
 
 
 _PROCESS = _Process()
+
+
+def follows_forks() -> bool:
+    """Children that are forked from now on are governed without anybody's help."""
+    return _PROCESS.follows_forks
 
 
 def start(
@@ -103,15 +126,16 @@ def govern(
     observers: Sequence[Observer],
     strict: bool,
     sink: Sink,
+    forked: bool = False,
 ) -> "Reconciler":
-    """What `start` does, with a choice where records go."""
-    with FORKS.held_off():
-        from .reconciler import Reconciler
-
+    """What `start` does, with a choice where records go; `forked` if this process was, before Rheostat was there."""
     asked = (locate(path), _text_only(tags or {}))
     running = _PROCESS.running(asked)
     if running is not None:
         return running
+    with FORKS.held_off():
+        from .reconciler import Reconciler
+
     journal = Journal(sink, time.monotonic)
     try:
         config = load_config(path, tags=asked[1])
@@ -121,7 +145,7 @@ def govern(
         journal.invalid(error.problems)
         return Reconciler(None, (), journal, str(error))
     journal.secrets = config.secrets
-    return _PROCESS.begin(asked, config, Reconciler(config, tuple(observers), journal))
+    return _PROCESS.begin(asked, config, Reconciler(config, tuple(observers), journal, forked=forked))
 
 
 def _text_only(tags: Mapping[str, str]) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+from _thread import get_native_id, start_new_thread
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Self
 
@@ -19,6 +20,7 @@ from .machine import State
 from .policy import Policy
 from .problem import ConfigError
 from .status import Snapshot, Status
+from .surroundings import green_threads, in_main_thread, is_worker, linger, on_exit_of_worker, other_profilers
 from .transition import Observer
 from .wake import Wake
 
@@ -30,6 +32,12 @@ THREAD_NAME: Final = "rheostat"
 _AFTER_A_DEFECT: Final = 1.0
 _FORK_SETTLES: Final = 0.2
 """Seconds that a forked child is left alone, so that one that execs or daemonises pays for nothing."""
+_PARKING: Final = 0.001
+"""Seconds that a fork waits for the control thread to be gone."""
+
+
+class _Parked(BaseException):
+    """The control thread makes way for a fork; another goes on in its place."""
 
 
 class Reconciler:
@@ -38,12 +46,23 @@ class Reconciler:
     As a context manager it stops at the end of the block.
     """
 
-    def __init__(self, config: Config | None, observers: Sequence[Observer], journal: Journal, error: str = "") -> None:
+    def __init__(
+        self,
+        config: Config | None,
+        observers: Sequence[Observer],
+        journal: Journal,
+        error: str = "",
+        *,
+        forked: bool = False,
+    ) -> None:
+        """`forked`: this process is the child of a fork that happened before Rheostat was there."""
         self._config = config
         self._policy = config.policy if config is not None else Policy()
         self._observers = observers
         self._journal = journal
+        self._is_worker = forked
         self._thread: threading.Thread | None = None
+        self._is_armed = False
         self._left_behind: list[object] = []
         self._exits_first = False
         self._begin_anew(error)
@@ -53,6 +72,13 @@ class Reconciler:
         self._ended = threading.Event()
         self._closing = False
         self._exit_by = math.inf
+        self._settles_at = 0.0
+        self._exits_as_worker = False
+        self._forked_from: State | None = None
+        self._failures = 0
+        self._parking = threading.Lock()
+        self._is_to_park = False
+        self._has_parked = False
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
@@ -61,7 +87,8 @@ class Reconciler:
         """What is true now. Never blocks; ages are those of this moment."""
         loop = self._loop
         snapshot = self._before_loop if loop is None else loop.snapshot
-        return snapshot._replace(closed=self._ended.is_set() or self._thread is None).at(time.monotonic())
+        closed = self._ended.is_set() or (self._thread is None and not self._is_armed)
+        return snapshot._replace(closed=closed).at(time.monotonic())
 
     def nudge(self) -> None:
         """Look at the flags now. Never blocks; safe in a signal handler."""
@@ -74,11 +101,12 @@ class Reconciler:
         the backend refused to stop.
         """
         self._closing = True
+        self._is_armed = False
         if self._loop is not None:
             self._loop.close()
         self._wake.ring()
         thread = self._thread
-        if thread is None or threading.current_thread() is thread:
+        if thread is None or thread.native_id == get_native_id():
             return thread is None
         return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout) and self._is_stopped
 
@@ -91,7 +119,7 @@ class Reconciler:
     @property
     def is_over(self) -> bool:
         """It has ended, or never begun, and left no session behind: another may take its place."""
-        return (self._thread is None or self._ended.is_set()) and self._is_stopped
+        return (self._thread is None or self._ended.is_set()) and self._is_stopped and not self._is_armed
 
     @property
     def is_closing(self) -> bool:
@@ -101,51 +129,131 @@ class Reconciler:
     def _is_stopped(self) -> bool:
         return self._loop is None or self._loop.state is State.STOPPED
 
-    def begin(self, config: Config, *, forked_from: State | None = None) -> None:
-        """Start the control thread; where the process cannot have one more, say so and do nothing."""
-        thread = threading.Thread(target=self._run, args=(config, forked_from), name=THREAD_NAME, daemon=True)
+    def begin(self) -> None:
+        """Start the control thread, if this process is to have one; where it cannot, say so and do nothing."""
+        if self._policy.processes == "workers" and not (self._is_worker or is_worker()):
+            self._is_armed = True
+            self._before_loop = self._before_loop._replace(source_reason="only workers are governed")
+            return
+        if self._refuses_green_threads():
+            return
+        atexit.register(self._at_exit)
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread = thread
+        if self._forked_from is None:
+            self._start(thread)
+        else:
+            self._start_soon(thread)
+
+    def _start(self, thread: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError as error:
             self._thread = None
+            atexit.unregister(self._at_exit)
+            self._ended.set()
             self._before_loop = self._before_loop._replace(error=describe(error))
             text = f"Rheostat could not start, the process runs unprofiled: {describe(error)}"
             self._journal.say(logging.ERROR, "start_failed", text)
+
+    def _start_soon(self, thread: threading.Thread) -> None:
+        """After a fork: the host does not wait until the new thread gets to run, which can take a millisecond."""
+        try:
+            start_new_thread(self._start, (thread,))
+        except RuntimeError:
+            self._start(thread)
+
+    def park(self) -> None:
+        """Before a fork: let the control thread end, so that the host forks with no more threads than without us."""
+        thread = self._thread
+        if thread is None or not thread.is_alive() or thread.native_id == get_native_id() or self._ended.is_set():
             return
-        atexit.register(self._at_exit)
+        if self._loop is not None and not self._loop.is_idle:
+            # There is the call's thread as well, and it cannot be made to end.
+            return
+        try:
+            self._is_to_park = True
+            self._wake.ring()
+            thread.join(_PARKING)
+        # A signal's handler may raise in the midst of it.
+        finally:
+            with self._parking:
+                # From here on it either has parked or goes on as if nothing had happened.
+                self._is_to_park = False
+
+    def unpark(self) -> None:
+        """After the fork, in the parent: go on."""
+        if self._has_parked:
+            self._has_parked = False
+            self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            self._start_soon(self._thread)
 
     def forked(self) -> None:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
-        if self._thread is None or self._config is None:
+        if (self._thread is None and not self._is_armed) or self._config is None:
             return
-        if self._closing or self._ended.is_set():
-            # The parent's thread is not here to wait for.
-            atexit.unregister(self._at_exit)
-            self._left_behind.append((self._loop, self._sources, self._wake, self._ended, self._thread))
-            self._begin_anew()
-            self._closing, self._thread = True, None
-            return
+        is_over = self._closing or self._ended.is_set() or self._policy.fork_policy == "off"
         state = State.STOPPED if self._loop is None else self._loop.state
         self._left_behind.append((self._loop, self._sources, self._wake, self._ended, self._thread))
         self._begin_anew()
-        self.begin(self._config, forked_from=state)
+        self._is_armed = False
+        if is_over:
+            # The parent's thread is not here to wait for.
+            atexit.unregister(self._at_exit)
+            self._closing, self._thread = True, None
+            return
+        self._forked_from = state
+        self._is_worker = True
+        self._settles_at = time.monotonic() + _FORK_SETTLES
+        self.begin()
 
-    def _run(self, config: Config, forked_from: State | None) -> None:
+    def _run(self) -> None:
+        parked = False
         try:
-            if forked_from is not None:
-                self._pause(_FORK_SETTLES)
-                text = f"forked from process {os.getppid()}, whose profiler was {forked_from}: begins anew"
-                self._journal.say(logging.INFO, "forked", text)
-            self._assemble(config, forked_from)
+            self._settle()
+            if self._loop is None:
+                self._assemble()
             if self._loop is not None:
                 self._repeat(self._loop)
+        except _Parked:
+            parked = True
         finally:
-            self._let_go()
-            if self._loop is not None:
-                self._say_closed()
-            self._ended.set()
-            atexit.unregister(self._at_exit)
+            if not parked:
+                self._end()
+
+    def _end(self) -> None:
+        self._let_go()
+        if self._loop is not None:
+            self._say_closed()
+        self._ended.set()
+        atexit.unregister(self._at_exit)
+        if green_threads():
+            linger()
+
+    def _settle(self) -> None:
+        """Leave a forked child alone for a moment, then say that it begins."""
+        if self._settles_at:
+            self._sleep_until(self._settles_at)
+            self._settles_at = 0.0
+            text = f"forked from process {os.getppid()}, whose profiler was {self._forked_from}: begins anew"
+            self._journal.say(logging.INFO, "forked", text)
+        if self._refuses_green_threads():
+            self._closing = True
+        if not self._exits_as_worker and is_worker():
+            self._exits_as_worker = True
+            on_exit_of_worker(self._at_exit)
+
+    def _refuses_green_threads(self) -> bool:
+        who = green_threads()
+        if not who:
+            return False
+        if not in_main_thread():
+            # The host's handlers have locks that are no longer a native thread's to take.
+            self._journal.avoid_handlers()
+        text = f"Rheostat does not work under {who}'s green threads: this process runs unprofiled"
+        self._before_loop = self._before_loop._replace(error=text)
+        self._journal.once("green_threads", text, about="green threads", level=logging.ERROR)
+        return True
 
     def _let_go(self) -> None:
         for name, source in self._sources.items():
@@ -163,10 +271,10 @@ class Reconciler:
             self._journal.say(logging.ERROR, "closed", "Rheostat has ended, but the profiler refused to stop")
 
     def _repeat(self, loop: "Loop") -> None:
-        if self._closing:
-            loop.close()
         pace = _Pace()
         while not loop.finished:
+            if self._closing or self._refuses_green_threads():
+                loop.close()
             pace.keep()
             try:
                 rest = loop.step()
@@ -180,9 +288,22 @@ class Reconciler:
                 )
                 rest = _AFTER_A_DEFECT
             if not loop.finished:
-                self._wake.wait(rest)
+                self._sleep(rest)
 
-    def _assemble(self, config: Config, forked_from: State | None) -> None:
+    def _sleep(self, seconds: float) -> None:
+        """Until it is woken; raises `_Parked` if that was for a fork."""
+        self._wake.wait(seconds)
+        if self._is_to_park:
+            with self._parking:
+                if self._is_to_park:
+                    self._has_parked = True
+                    raise _Parked
+
+    def _sleep_until(self, moment: float) -> None:
+        while not self._closing and (left := moment - time.monotonic()) > 0:
+            self._sleep(left)
+
+    def _assemble(self) -> None:
         """Build backend, sources and loop, as often as it takes; no loop if that cannot work or is no longer wanted."""
         # The host's start-up does not pay for the loop; this thread has the time.
         with FORKS.held_off():
@@ -200,7 +321,9 @@ class Reconciler:
 
         _breathe()
 
-        failures = 0
+        self._say_who_else_profiles()
+        config = self._config
+        assert config is not None
         while not self._closing:
             try:
                 wiring = config.wire()
@@ -210,13 +333,13 @@ class Reconciler:
                 self._give_up(error)
                 return
             except BaseException as error:
-                failures += 1
+                self._failures += 1
                 text = f"a plug-in could not be built: {self._journal.describe(error)}"
                 self._before_loop = self._before_loop._replace(error=text)
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
                 if isinstance(error, PermanentError):
                     return
-                self._pause(config.policy.backoff.delay(failures, _random))
+                self._sleep_until(time.monotonic() + config.policy.backoff.delay(self._failures, _random))
                 continue
             self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
             _breathe()
@@ -231,20 +354,21 @@ class Reconciler:
                 clock=time.monotonic,
                 random=_random,
                 wake=self._wake.ring,
-                inherited=forked_from,
+                inherited=self._forked_from,
                 breathe=_breathe,
                 observers=self._observers,
             )
             return
 
+    def _say_who_else_profiles(self) -> None:
+        others = ", ".join(other_profilers())
+        if others:
+            text = f"another profiler seems to run in this process: {others}; the two may disturb each other"
+            self._journal.once("other_profiler", text, about="other profilers")
+
     def _give_up(self, error: ConfigError) -> None:
         self._before_loop = self._before_loop._replace(error=self._journal.mask(str(error)))
         self._journal.invalid(error.problems)
-
-    def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._closing and (left := until - time.monotonic()) > 0:
-            self._wake.wait(left)
 
     def _exit_before_the_agent(self) -> None:
         """Register our exit handler once more, after the first call has made the backend import its agent.

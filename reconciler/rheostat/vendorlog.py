@@ -24,6 +24,9 @@ class _Attached:
         with suppress(ValueError):
             self._logs.remove(log)
 
+    def has_thread(self, thread: threading.Thread) -> bool:
+        return any(log.is_ours(thread) for log in list(self._logs))
+
     def _drop_all(self) -> None:
         logs, self._logs = self._logs, []
         for log in logs:
@@ -32,6 +35,11 @@ class _Attached:
 
 
 _ATTACHED = _Attached()
+
+
+def is_vendors_thread_of_ours(thread: threading.Thread) -> bool:
+    """A vendor's package has started it for Rheostat."""
+    return _ATTACHED.has_thread(thread)
 
 
 class VendorLog(logging.Filter):
@@ -71,13 +79,17 @@ class VendorLog(logging.Filter):
         finally:
             self._speakers.discard(me)
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def is_ours(self, thread: threading.Thread) -> bool:
         try:
-            if threading.get_ident() not in self._speakers and not self._ours(threading.current_thread()):
-                return True
-            if record.levelno >= logging.WARNING:
-                self.last_warning = record.getMessage()
+            return self._ours(thread)
         except Exception:
-            # It runs within a log call of somebody else's.
+            return False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """It runs within a log call of somebody else's, and must not raise."""
+        if threading.get_ident() not in self._speakers and not self.is_ours(threading.current_thread()):
             return True
+        if record.levelno >= logging.WARNING:
+            with suppress(Exception):
+                self.last_warning = record.getMessage()
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)

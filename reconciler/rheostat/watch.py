@@ -51,6 +51,7 @@ class Watch:
     ) -> None:
         self._layers = [_Layer(name, source, wanted, journal) for name, source in sources.items()]
         self._kill_switch = kill_switch
+        self._journal = journal
         self._seen = UNSEEN
 
     def look(self, now: float) -> Seen:
@@ -80,7 +81,9 @@ class Watch:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            text = f"kill switch: {self._journal.describe(error)}; it counts as before"
+            self._journal.once("kill_switch_unreadable", text, about="kill switch")
             return self._seen.killed
         return True
 

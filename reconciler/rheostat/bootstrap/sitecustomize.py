@@ -20,50 +20,128 @@ def _run_the_one_we_hide(here):
         spec.loader.exec_module(module)
 
 
+class _AboutThreads(object):
+    """From CPython 3.12 on ``os.fork`` warns of other threads; a process that only has ours is not to hear it."""
+
+    def __init__(self, threading):
+        self._threading = threading
+
+    def match(self, text):
+        others = [each for each in self._threading.enumerate() if not each.name.startswith("rheostat")]
+        return text.startswith("This process (pid=") and "is multi-threaded" in text and len(others) <= 1
+
+    def be_quiet(self):
+        import warnings
+
+        if not any(isinstance(each[1], _AboutThreads) for each in warnings.filters):
+            warnings.filters.insert(0, ("ignore", self, DeprecationWarning, None, 0))
+
+
 class _Bootstrap(object):
     """Imports Rheostat in a thread, once the process has lived long enough to be worth it."""
 
     def __init__(self):
         # Imported here, in the main thread: first imported elsewhere, threading would take that for the main one.
+        import _thread
         import threading
+        import time
+        from contextlib import suppress
 
         self._threading = threading
-        self._attaching = threading.Lock()
+        self._suppress = suppress
+        self._start_new_thread = _thread.start_new_thread
+        self._now = time.monotonic
+        self._warnings = _AboutThreads(threading)
+        self._renew_locks()
         self._forking = 0
+        self._is_forked = False
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
         )
 
+    def _renew_locks(self):
+        self._attaching = self._threading.Lock()
+        self._parking = self._threading.Lock()
+        self._is_to_park = self._has_parked = False
+
     def attach_later(self):
-        self._threading.Thread(target=self._attach, name="rheostat", daemon=True).start()
+        self._due = self._now() + float(os.environ.get("RHEOSTAT_START_AFTER", "2"))
+        self._make_thread().start()
+
+    def _make_thread(self):
+        self._bell = self._threading.Lock()
+        self._bell.acquire()
+        self._thread = self._threading.Thread(target=self._attach, name="rheostat", daemon=True)
+        return self._thread
 
     def _attach(self):
-        import time
+        if self._is_parked_while_waiting():
+            return
+        self._import_and_attach()
+        surroundings = sys.modules.get("rheostat.surroundings")
+        if surroundings is not None and surroundings.green_threads():
+            surroundings.linger()
 
-        time.sleep(float(os.environ.get("RHEOSTAT_START_AFTER", "2")))
+    def _import_and_attach(self):
         try:
+            with self._attaching:
+                import logging  # noqa: F401
+
+                # logging holds its own lock across a fork, and what is imported next needs that: hooks that are
+                # registered later run earlier, so ours waits for the import before logging's takes that lock.
+                os.register_at_fork(before=self._before_fork)
             with self._attaching:
                 from rheostat.launch import attach
 
-                attach()
+                attach(forked=self._is_forked)
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
             _complain("Rheostat cannot be imported by {}: {}".format(sys.executable, error))
 
+    def _is_parked_while_waiting(self):
+        """A thread that only waits makes way for a fork, so that the process forks with no more than its own."""
+        while True:
+            left = self._due - self._now()
+            if left <= 0:
+                return False
+            if self._bell.acquire(timeout=left):
+                with self._parking:
+                    if self._is_to_park:
+                        self._has_parked = True
+                        return True
+
     def _before_fork(self):
         """A child forked in the middle of an import would wait for the import's lock for ever."""
+        if self._forking == self._threading.get_ident():
+            return
         if self._attaching.acquire(timeout=1):
             self._forking = self._threading.get_ident()
+        if sys.version_info >= (3, 12):
+            self._warnings.be_quiet()
+        if self._thread.is_alive() and self._bell.locked():
+            self._is_to_park = True
+            with self._suppress(RuntimeError):  # Another thread forks too.
+                self._bell.release()
+            self._thread.join(0.001)
+            with self._parking:
+                self._is_to_park = False
 
     def _after_fork(self):
         if self._forking == self._threading.get_ident():
             self._forking = 0
             self._attaching.release()
+        if self._has_parked:
+            self._has_parked = False
+            # The host does not wait until the thread gets to run.
+            self._start_new_thread(self._make_thread().start, ())
 
     def _after_fork_in_child(self):
-        self._attaching = self._threading.Lock()
-        # From there on Rheostat follows forks itself.
-        if "rheostat.process" not in sys.modules:
+        self._renew_locks()
+        self._forking = 0
+        self._is_forked = True
+        # From its start on Rheostat follows forks itself.
+        follows_forks = getattr(sys.modules.get("rheostat.process"), "follows_forks", None)
+        if follows_forks is None or not follows_forks():
             self.attach_later()
 
 

@@ -1,0 +1,80 @@
+"""What else lives in this process, as far as it has been imported already."""
+
+import os
+import signal
+import sys
+import threading
+from _thread import allocate_lock, get_native_id
+from collections.abc import Callable
+from typing import Any
+
+
+def is_worker() -> bool:
+    """This process was forked or spawned by multiprocessing, or by what Celery has made of it."""
+    return any(_parent(name) is not None for name in ("multiprocessing.process", "billiard.process"))
+
+
+def on_exit_of_worker(call: Callable[[], None]) -> None:
+    """Have it called when a worker ends: most leave by ``os._exit``, where no atexit handler runs."""
+    for name in ("multiprocessing.util", "billiard.util"):
+        util = sys.modules.get(name)
+        if util is not None:
+            util.Finalize(None, call, exitpriority=0)
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        # Celery's pool leaves without running billiard's finalisers.
+        signals.worker_process_shutdown.connect(lambda **_: call(), weak=False)
+
+
+def green_threads() -> str:
+    """Who has replaced the interpreter's threads by green ones, if anybody has: a native thread that meets their
+    locks can hang the process."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    return "eventlet" if eventlet is not None and eventlet.is_monkey_patched("thread") else ""
+
+
+def in_main_thread() -> bool:
+    """Whoever has replaced the functions of ``threading``."""
+    return get_native_id() == os.getpid()
+
+
+def linger() -> None:
+    """Never return: under green threads the end of a native thread, which they do not know, is an error message."""
+    lock = allocate_lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def other_profilers() -> list[str]:
+    """Profilers that run in this process already, as far as they can be known."""
+    found = [f"the thread {each.name}" for each in threading.enumerate() if "profil" in each.name.lower()]
+    ddtrace = getattr(sys.modules.get("ddtrace.profiling.bootstrap"), "profiler", None)
+    if ddtrace is not None and _is_running(ddtrace):
+        found.append("ddtrace")
+    if signal.getitimer(signal.ITIMER_PROF)[0] > 0:
+        found.append("a timer of CPU time (ITIMER_PROF)")
+    monitoring = getattr(sys, "monitoring", None)
+    tool = monitoring and monitoring.get_tool(monitoring.PROFILER_ID)
+    if tool:
+        found.append(f"{tool} (sys.monitoring)")
+    elif threading.getprofile() is not None:
+        found.append("a profile function (threading.setprofile)")
+    return found
+
+
+def _is_running(profiler: Any) -> bool:
+    """Of ddtrace's, that says so of itself or of what is within."""
+    status = getattr(getattr(profiler, "_profiler", profiler), "status", None)
+    return str(getattr(status, "name", status)).upper().endswith("RUNNING")
+
+
+def _parent(module: str) -> Any:
+    process = sys.modules.get(module)
+    if process is None:
+        return None
+    if hasattr(process, "parent_process"):
+        return process.parent_process()
+    # Billiard's children know their parent by its pid alone.
+    return getattr(process.current_process(), "_parent_pid", None)
