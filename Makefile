@@ -1,5 +1,6 @@
 # make demo   watch the main job done, about half a minute
 # make test   pass every test
+# make soak   pass the long tests too, and print the table of docs/servers/README.md
 # make check  format, lint, types, import contracts
 # make bench  measure what the README quotes
 #
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-oldest check bench lock clean
+.PHONY: demo test test-oldest soak check bench lock clean
 
 demo: $(VENV)/ready
 	$(RUN) -m rheostat demo
@@ -19,8 +20,13 @@ test: $(VENV)/ready
 
 # With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own.
 test-oldest: $(VENV)/oldest/ready
-	$(VENV)/oldest/bin/python -m pytest -m "not newest" tests/unit tests/properties \
+	$(VENV)/oldest/bin/python -m pytest -m "not newest and not soak" tests/unit tests/properties \
 		tests/integration/test_pyroscope.py tests/integration/test_sources.py
+
+# The common rows of the table are tests of the normal run.
+soak: $(VENV)/ready
+	$(RUN) -m pytest -m "soak or not soak" --timeout 1800 --junit-xml $(VENV)/soak.xml
+	PYTHONPATH=tests $(RUN) tests/servers.py $(VENV)/soak.xml
 
 check: $(VENV)/ready
 	$(RUN) -m ruff format --check .

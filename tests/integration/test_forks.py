@@ -1,0 +1,702 @@
+"""Forks: the host forks as without Rheostat, children are governed by themselves, and nobody is waited for."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from children import MODULE, Child, ended, parsed
+from rheostat.demo.receiver import Receiver
+
+TESTS = str(Path(__file__).parent.parent)
+PATIENCE = 20.0
+WARNS = sys.version_info >= (3, 12)
+"""Whether CPython itself warns of a fork while there is another thread."""
+
+pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
+
+CONFIG = """\
+version: 1
+application: shop
+source: {{kind: yaml, path: flags.yaml, poll_interval: 10ms}}
+backend: {backend}
+enabled: {{flag: on, default: false}}
+settings:
+  rate: {{flag: rate, default: 20}}
+policy: {{cooldown: 0s, exit_deadline: 300ms, {policy}}}
+"""
+
+# An alarm in place of faulthandler's watchdog, which would be a thread more.
+HOST = """\
+import faulthandler, os, signal, sys, threading, time, warnings
+faulthandler.register(signal.SIGALRM, chain=True)
+signal.alarm(15)
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+def until(holds):
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.005)
+
+def flip(on, rate=20):
+    with open(f"flags.{os.getpid()}", "w") as file:
+        file.write(f"on: {str(on).lower()}\\nrate: {rate}\\n")
+    os.replace(file.name, "flags.yaml")
+
+def forked(body):
+    \"\"\"Fork a child that runs `body` and exits with what it gives; the code of its exit.\"\"\"
+    child = os.fork()
+    if child == 0:
+        signal.alarm(15)
+        code = 70
+        try:
+            code = body() or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+import rheostat
+seen = []
+
+def mine():
+    return [(each.seq, str(each.trigger)) for pid, each in seen if pid == os.getpid()]
+
+def start():
+    return rheostat.start("config.yaml", observers=[lambda each: seen.append((os.getpid(), each))])
+
+def runs(rate=20):
+    def holds():
+        status = reconciler.status()
+        return status.state == "running" and status.settings["rate"] == rate and status.operation is None
+    until(holds)
+
+"""
+
+NOOP = "{kind: noop}"
+FAULTY = "{kind: 'faults:FaultyBackend'}"
+
+
+def prepare(folder: Path, *, backend: str = NOOP, on: bool = True, policy: str = "") -> None:
+    (folder / "config.yaml").write_text(CONFIG.format(backend=backend, policy=policy))
+    (folder / "flags.yaml").write_text(f"on: {str(on).lower()}\n")
+
+
+def host(folder: Path, body: str, *options: str, name: str = "host.py") -> tuple[str, str]:
+    """Run a host to its end; gives what it printed, and its stderr. It has to end well."""
+    (folder / name).write_text(HOST + body)
+    # What a Python of another version needs to find the packages is passed on.
+    path = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    ran = ended([sys.executable, *options, name], folder, {"PYTHONPATH": path})
+    assert 0 == ran.returncode, ran.stderr
+    return ran.stdout, ran.stderr
+
+
+PARKING = """\
+counts, statuses = [], []
+os.register_at_fork(before=lambda: counts.append((tasks(), threading.active_count())))
+reconciler = start()
+runs()
+os.register_at_fork(before=lambda: statuses.append(reconciler.status()))
+until(lambda: tasks() == 2)
+for number in range(40):
+    assert forked(lambda: 0) == 0
+    status = reconciler.status()
+    statuses.append(status)
+    time.sleep(0.003)
+assert {(str(each.state), each.closed, each.error) for each in statuses} == {("running", False, "")}
+flip(True, 30)
+runs(30)
+assert [each.name for each in threading.enumerate()].count("rheostat") == 1
+assert mine() == [(1, "started"), (2, "retune"), (3, "started")]
+print(len(counts), [tasks for tasks, _ in counts].count(1), [active for _, active in counts].count(1))
+assert reconciler.stop(5)
+"""
+
+
+def test_an_idle_control_thread_parks_for_a_fork(tmp_path: Path) -> None:
+    """At the moment of the fork the process has no thread but its own; governing goes on, and no status ever lies."""
+    prepare(tmp_path)
+    forks, alone, alone_to_python = map(int, host(tmp_path, PARKING)[0].split())
+    assert 40 == forks
+    # It may be in the middle of a look, or the machine too busy for it to be gone in a millisecond; and the kernel
+    # may still be at work on a thread that has ended.
+    assert alone_to_python >= 30
+    assert alone >= 10
+
+
+SILENT = """\
+if {threads}:
+    threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+reconciler = start()
+until(lambda: reconciler.status().source.available)
+if {on}:
+    until(lambda: reconciler.status().settings)
+for _ in range(5):
+    assert forked(lambda: 0) == 0
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "threads", "warnings"),
+    [
+        *((what, threads, "always") for what in ("off", "noop", "agent") for threads in (False, True)),
+        ("off", False, "error"),
+        ("agent", False, "error"),
+    ],
+)
+def test_no_fork_is_warned_of_because_of_us(tmp_path: Path, what: str, threads: bool, warnings: str) -> None:
+    """Under -X dev nothing is said, unless the host has threads of its own and CPython warns as it would without us."""
+    with Receiver() as receiver:
+        agent = f'{{kind: pyroscope, server_address: "{receiver.address}"}}'
+        prepare(tmp_path, backend=agent if what == "agent" else NOOP, on=what != "off")
+        if what == "agent":
+            config = tmp_path / "config.yaml"
+            config.write_text(config.read_text().replace("rate: {flag", "sample_rate: {flag"))
+        script = SILENT.format(on=what != "off", threads=threads)
+        stderr = host(tmp_path, script, "-W", warnings, "-X", "dev")[1]
+    # As an error CPython's own warning of a fork is never seen, so there are both.
+    if threads and WARNS:
+        assert 5 == stderr.count("is multi-threaded, use of fork() may lead to deadlocks")
+    else:
+        assert "" == stderr
+
+
+IN_FLIGHT = """\
+from faults import STAGE
+where = {where!r}
+STAGE.flags = {{"on": True}}
+if where == "start":
+    STAGE.set("start", "hang")
+reconciler = start()
+if where == "stop":
+    runs()
+    STAGE.set("stop", "hang")
+    STAGE.say(on=False)
+until(lambda: (call := reconciler.status().operation) and call.name == where)
+began = time.monotonic()
+
+def child():
+    STAGE.reset()
+    STAGE.flags = {{"on": True, "rate": 30}}
+    runs(30)
+    assert (STAGE.calls["backend"], STAGE.calls["start"], STAGE.calls["stop"]) == (1, 1, 0), STAGE.calls
+    assert mine()[-1][1] == "started" and mine()[0][0] == 1
+    return 0 if reconciler.stop(5) else 1
+
+def tell():
+    print(time.monotonic() - began)
+
+os.register_at_fork(after_in_parent=tell)
+assert forked(child) == 0
+until(lambda: reconciler.status().operation.stuck)
+STAGE.say(on=True, rate=40)
+STAGE.lift(where)
+runs(40)
+assert reconciler.stop(5)
+"""
+
+
+@pytest.mark.parametrize("where", ["start", "stop"])
+def test_a_fork_while_a_call_hangs(tmp_path: Path, where: str) -> None:
+    """It is not held up; the child begins anew with its own backend, and the parent converges once the call returns."""
+    prepare(tmp_path, backend=FAULTY, policy="start_deadline: 100ms, stop_deadline: 100ms")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        config.read_text().replace("yaml, path: flags.yaml, poll_interval: 10ms", "'faults:FaultySource'")
+    )
+    stdout, stderr = host(tmp_path, IN_FLIGHT.format(where=where))
+    assert float(stdout.split()[0]) < 1.0
+    assert "Traceback" not in stderr
+
+
+STORM = """\
+warnings.simplefilter("ignore")
+reconciler = start()
+until(lambda: reconciler.status().source.available)
+codes = []
+
+def storm():
+    for _ in range({forks}):
+        codes.append(forked(lambda: 0))
+
+threads = [threading.Thread(target=storm) for _ in range(2)]
+for each in threads:
+    each.start()
+turn = 0
+while any(each.is_alive() for each in threads):
+    turn += 1
+    flip(turn % 2 == 0, 20 + turn % 7)
+    time.sleep(0.005)
+assert codes == [0] * 2 * {forks}
+flip(True, 99)
+runs(99)
+assert [each.name for each in threading.enumerate()].count("rheostat") == 1
+assert [seq for seq, _ in mine()] == list(range(1, reconciler.status().seq + 1))
+assert reconciler.stop(5)
+print(len(mine()), tasks())
+"""
+
+
+def test_a_storm_of_forks_while_flags_flap(tmp_path: Path) -> None:
+    """Two threads fork 200 times in all: no hang, one control thread, no gap in the sequence, the last flag counts."""
+    prepare(tmp_path)
+    moves, threads = map(int, host(tmp_path, STORM.format(forks=100))[0].split())
+    assert moves >= 1
+    assert 1 == threads
+
+
+GOVERNED_CHILD = """\
+def child():
+    runs()
+    expected = [(1, "forked"), (2, "started")]
+    assert mine() == expected, mine()
+    assert reconciler.status().pid == os.getpid()
+    return 0 if reconciler.stop(5) else 1
+
+"""
+
+FROM_A_THREAD = """\
+reconciler = start()
+runs()
+codes = []
+thread = threading.Thread(target=lambda: codes.append(forked(child)))
+thread.start()
+thread.join()
+assert codes == [0]
+assert mine() == [(1, "started")] and reconciler.stop(5)
+"""
+
+FROM_AN_OBSERVER = """\
+codes = []
+
+def fork_in(each):
+    seen.append((os.getpid(), each))
+    if each.seq == 1 and os.getpid() == host:
+        codes.append(forked(child))
+
+host = os.getpid()
+reconciler = None
+ready = threading.Event()
+
+def observe(each):
+    ready.wait(10)
+    fork_in(each)
+
+reconciler = rheostat.start("config.yaml", observers=[observe])
+ready.set()
+until(lambda: codes)
+assert codes == [0]
+runs()
+flip(True, 30)
+runs(30)
+assert reconciler.stop(5)
+"""
+
+NESTED = """\
+reconciler = start()
+runs()
+
+def nested():
+    runs()
+    assert mine() == [(1, "forked"), (2, "started")], mine()
+    code = forked(child)
+    assert mine() == [(1, "forked"), (2, "started")], mine()
+    return code or (0 if reconciler.stop(5) else 1)
+
+assert forked(nested) == 0
+assert mine() == [(1, "started")]
+assert reconciler.status().state == "running" and reconciler.stop(5)
+"""
+
+
+@pytest.mark.parametrize(
+    "body", [FROM_A_THREAD, FROM_AN_OBSERVER, NESTED], ids=["from a thread", "from an observer", "nested"]
+)
+def test_a_child_is_governed_by_itself(tmp_path: Path, body: str) -> None:
+    """Wherever it was forked it has its own session and sequence, and its parent goes on with its own."""
+    prepare(tmp_path)
+    stderr = host(tmp_path, GOVERNED_CHILD + body)[1]
+    # The thread that forks is the host's own.
+    assert (WARNS and body is FROM_A_THREAD) == ("is multi-threaded" in stderr)
+    assert "Traceback" not in stderr
+
+
+DAEMON = """\
+import logging
+logging.basicConfig(level="INFO", format="%(process)d %(message)s", stream=sys.stdout)
+reconciler = start()
+runs()
+read, write = os.pipe()
+
+def leaves():
+    os.setsid()
+    if os.fork() == 0:
+        runs()
+        assert mine() == [(1, "started")], mine()
+        assert reconciler.stop(5)
+        os.write(write, str(os.getpid()).encode())
+    os._exit(0)
+
+child = os.fork()
+if child == 0:
+    leaves()
+os.waitpid(child, 0)
+os.close(write)
+daemon = os.read(read, 100)
+assert daemon, "the daemon was not governed"
+print("child", child, "daemon", daemon.decode(), flush=True)
+assert reconciler.stop(5)
+"""
+
+
+def test_a_process_that_daemonises_is_governed(tmp_path: Path) -> None:
+    """After a double fork the daemon is governed, and the child in between has paid for nothing and said nothing."""
+    prepare(tmp_path)
+    stdout, stderr = host(tmp_path, DAEMON)
+    assert "" == stderr
+    lines = stdout.splitlines()
+    [told] = [line.split() for line in lines if line.startswith("child")]
+    assert not [line for line in lines if line.startswith(told[1])]
+    assert [line for line in lines if line.startswith(told[3])]
+
+
+EXECS = """\
+reconciler = start()
+runs()
+took = []
+for _ in range(5):
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        os.execv("/bin/true", ["true"])
+    assert os.waitpid(child, 0)[1] == 0
+    took.append(time.monotonic() - began)
+assert min(took) < 0.15, took
+assert mine() == [(1, "started")] and reconciler.stop(5)
+"""
+
+
+def test_a_child_that_execs_pays_nothing(tmp_path: Path) -> None:
+    """It is another program before Rheostat would have begun in it."""
+    prepare(tmp_path)
+    assert "" == host(tmp_path, EXECS)[1]
+
+
+OFF_IN_CHILDREN = """\
+reconciler = start()
+runs()
+
+def child():
+    time.sleep(0.3)
+    status = reconciler.status()
+    assert (str(status.state), status.closed, status.pid) == ("stopped", True, os.getpid()), status
+    assert (mine(), tasks()) == ([], 1)
+    return 0 if reconciler.stop() else 1
+
+assert forked(child) == 0
+flip(True, 30)
+runs(30)
+assert reconciler.stop(5)
+"""
+
+
+def test_fork_policy_off_leaves_children_alone(tmp_path: Path) -> None:
+    """A child has no thread of ours, and its status says that it is over."""
+    prepare(tmp_path, policy="fork_policy: off")
+    assert "" == host(tmp_path, OFF_IN_CHILDREN)[1]
+
+
+WORKERS = """\
+import multiprocessing
+
+def governed():
+    until(lambda: reconciler.status().settings)
+    return [each.name for each in threading.enumerate()].count("rheostat")
+
+def work(queue):
+    global reconciler
+    reconciler = start()
+    queue.put(governed())
+
+if __name__ == "__main__":
+    reconciler = start()
+    time.sleep(0.1)
+    status = reconciler.status()
+    assert (tasks(), str(status.state), status.closed) == (1, "stopped", False), status
+    assert status.source.reason == "only workers are governed"
+    assert start() is reconciler
+    assert forked(lambda: 0 if governed() == 1 else 1) == 0
+    for method in ("spawn", "forkserver", "fork"):
+        context = multiprocessing.get_context(method)
+        queue = context.SimpleQueue()
+        child = context.Process(target=work, args=(queue,))
+        child.start()
+        assert queue.get() == 1
+        child.join()
+        assert child.exitcode == 0
+    assert reconciler.stop() and tasks() == 1
+    assert reconciler.status().closed
+"""
+
+
+def test_processes_workers_leaves_the_master_alone(tmp_path: Path) -> None:
+    """The master never has a thread of ours; what it forks or multiprocessing spawns is governed."""
+    prepare(tmp_path, policy="processes: workers")
+    assert "" == host(tmp_path, WORKERS)[1]
+
+
+SPAWNS = """\
+import subprocess
+reconciler = start()
+runs()
+
+def native():
+    return [each.native_id for each in threading.enumerate() if each.name == "rheostat"]
+
+before = native()
+assert before
+subprocess.run(["/bin/true"], check=True)
+os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ), 0)
+assert native() == before
+assert forked(lambda: 0) == 0
+until(native)
+assert native() != before
+assert reconciler.stop(5)
+"""
+
+
+def test_programs_are_started_without_parking(tmp_path: Path) -> None:
+    """subprocess and os.posix_spawn run no Python in the child, so nothing has to make way."""
+    prepare(tmp_path)
+    assert "" == host(tmp_path, SPAWNS)[1]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as opened:
+        yield opened
+
+
+OF_PARENT = """\
+reconciler = start()
+until(lambda: reconciler.status().settings)
+
+def parent_burns():
+    time_is_up = time.thread_time() + 0.3
+    while time.thread_time() < time_is_up:
+        sum(range(2000))
+
+child = os.fork()
+if child == 0:
+    # It leaves in order, with the parent's agent in its memory.
+    {child}
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+until(lambda: reconciler.status().health.status == "healthy")
+parent_burns()
+assert mine() == [(1, "started")]
+assert reconciler.stop(10)
+"""
+
+
+@pytest.mark.parametrize("child", ["pass", "until(lambda: reconciler.status().settings)"], ids=["early", "governed"])
+def test_a_child_s_exit_leaves_the_parent_s_session_alone(tmp_path: Path, receiver: Receiver, child: str) -> None:
+    """With the real agent: the parent's session is sound afterwards, and its profile arrives."""
+    prepare(tmp_path, backend=f'{{kind: pyroscope, server_address: "{receiver.address}"}}')
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("  rate: {flag: rate, default: 20}", "  sample_rate: 100"))
+    assert "" == host(tmp_path, OF_PARENT.format(child=child))[1]
+    receiver.wait_for(lambda profile: any("parent_burns" in each.stack for each in profile.samples), PATIENCE)
+
+
+# A signal in the middle of parking
+
+
+INTERRUPTED = """\
+reconciler = start()
+runs()
+until(lambda: tasks() == 2)
+real = threading.Thread.join
+
+class Interrupt(Exception):
+    pass
+
+def interrupted(thread, timeout=None):
+    if thread.name == "rheostat":
+        # What a signal handler of the host may do at any moment.
+        raise Interrupt
+    real(thread, timeout)
+
+sys.unraisablehook = lambda _: None
+threading.Thread.join = interrupted
+assert forked(lambda: 0) == 0
+threading.Thread.join = real
+flip(True, 30)
+runs(30)
+assert reconciler.stop(5)
+"""
+
+
+def test_a_signal_while_parking_does_not_end_governing(tmp_path: Path) -> None:
+    """A signal handler that raises while a fork waits for the control thread leaves Rheostat at work."""
+    prepare(tmp_path)
+    assert "" == host(tmp_path, INTERRUPTED)[1]
+
+
+LOGGING = """\
+import io, logging
+writing = threading.Event()
+
+class Slow(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if not writing.is_set():
+            writing.set()
+            time.sleep(0.3)
+        return os.write(1, data)
+
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(Slow()), line_buffering=True)
+logging.basicConfig(level="INFO")
+reconciler = start()
+assert writing.wait(10)
+
+def child():
+    signal.alarm(3)
+    sys.stderr.flush()
+
+assert forked(child) == 0
+assert reconciler.stop(5)
+"""
+
+
+def test_a_fork_while_a_line_is_logged(tmp_path: Path) -> None:
+    """A child inherits no lock of the host's stderr that the control thread holds as it logs through the host."""
+    prepare(tmp_path)
+    assert "stopped -> running" in host(tmp_path, LOGGING)[0]
+
+
+# Under `rheostat run`
+
+
+BOOTSTRAPPED = """\
+import os, sys, time
+counts = []
+{imports}
+# Registered before nothing of ours: the bootstrap's hook, registered earlier, runs after this one.
+child = os.fork()
+if child == 0:
+    print("child", os.getpid(), len(os.listdir("/proc/self/task")), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+print("parent", os.getpid(), flush=True)
+sys.stdin.read()
+os.waitpid(child, 0)
+"""
+
+SITE = """\
+import os
+counts = []
+os.register_at_fork(before=lambda: print("threads", len(os.listdir("/proc/self/task")), flush=True))
+"""
+
+
+def governed(folder: Path, script: str) -> Child:
+    (folder / "app.py").write_text(script)
+    command = [
+        *MODULE,
+        "run",
+        "--config",
+        "config.yaml",
+        "--log",
+        "json",
+        "--",
+        sys.executable,
+        "-W",
+        "error",
+        "app.py",
+    ]
+    path = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return Child(command, folder, {"PYTHONPATH": path})
+
+
+@pytest.mark.parametrize("imports", ["", "import rheostat"], ids=["plain", "imports rheostat"])
+def test_a_child_forked_before_the_start_is_governed(tmp_path: Path, imports: str) -> None:
+    """While the bootstrap waits it makes way for a fork; parent and child are both governed, whatever they import."""
+    prepare(tmp_path, policy="start_after: 400ms")
+    with governed(tmp_path, BOOTSTRAPPED.format(imports=imports)) as child:
+        pids = {int((child.out.next() or "").split()[1]) for _ in range(2)}
+        # Long enough for both to begin, and a wait that does not fail for twenty seconds.
+        time.sleep(1.0)
+        assert 0 == child.finish()
+        lines = [parsed(line) for line in child.err.rest()]
+    assert all(lines)
+    assert pids == {each["pid"] for each in lines if each.get("to") == "running"}
+
+
+WAITING = """\
+import os, sys, time
+names = lambda: [each.name for each in sys.modules["threading"].enumerate()]
+assert names() == ["MainThread", "rheostat"], names()
+# The bootstrap's own hook was registered first, and so has run before this process forks: look from the child.
+waiting = []
+for _ in range(20):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, str(len(os.listdir(f"/proc/{os.getppid()}/task"))).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    # The thread that goes on is started without making the host wait for it.
+    deadline = time.monotonic() + 5
+    while len(names()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    waiting.append(names())
+    os.close(read), os.close(write)
+    time.sleep(0.002)
+assert all(each == ["MainThread", "rheostat"] for each in waiting), waiting
+print("fine", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_waiting_bootstrap_goes_on_after_forks(tmp_path: Path) -> None:
+    """However often the process forks before the start, in silence, one thread waits on, and it is governed in time."""
+    prepare(tmp_path, policy="start_after: 400ms")
+    with governed(tmp_path, WAITING) as child:
+        assert "fine" == child.out.next()
+        assert child.process.pid == child.event("transition", to="running")["pid"]
+        assert 0 == child.finish()
+        assert all(parsed(line) for line in child.err.rest())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_thousand_forks_leave_nothing_behind(tmp_path: Path) -> None:
+    """Threads, descriptors and memory are flat over 1,000 forks from two threads while flags flap."""
+    prepare(tmp_path)
+    body = STORM.format(forks=500)
+    before, after = body.split("codes = []")
+    measure = (
+        "def rss():\n    return int(open('/proc/self/statm').read().split()[1]) * 4\n"
+        "def fds():\n    return len(os.listdir('/proc/self/fd'))\n"
+        "signal.alarm(250)\nfor _ in range(20): forked(lambda: 0)\nbegan = rss(), fds()\ncodes = []"
+    )
+    script = before + measure + after + "print(rss() - began[0], fds() - began[1])\n"
+    (tmp_path / "host.py").write_text(HOST + script)
+    with Child([sys.executable, "host.py"], tmp_path, {"PYTHONPATH": TESTS}) as child:
+        assert 0 == child.process.wait(250)
+        grown, descriptors = map(int, child.out.rest()[-1].split())
+    assert grown < 4096
+    assert descriptors <= 0

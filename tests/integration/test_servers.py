@@ -1,0 +1,315 @@
+"""Real servers under `rheostat run` and with `rheostat.start` in their code, all on loopback.
+
+The rows are those of `servers.MATRIX`; docs/servers/README.md shows what was seen. The commonest of them are in every
+run, all of them in `make soak`.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from children import PATIENCE, RHEOSTAT, ended
+from rheostat.demo.receiver import Receiver
+from servers import (
+    CONFIG,
+    GOVERNED,
+    GREEN_SCRIPTS,
+    HEAD,
+    KILLED,
+    LATER,
+    MATRIX,
+    OFF,
+    ON,
+    ONLY_WORKERS,
+    REFUSED,
+    RELOADED,
+    RESIZED,
+    WORKERS,
+    Row,
+    Service,
+    threads,
+    usual,
+)
+
+pytestmark = pytest.mark.soak
+
+PAGE = Path(__file__).parents[2] / "docs" / "servers" / "README.md"
+
+EXIT_DEADLINE = 2.0
+SLACK = 2.0
+
+COMMON = {
+    ("gunicorn gthread", "fork, --preload", "run"),
+    ("uvicorn --workers", "spawn", "run"),
+    ("ProcessPoolExecutor", "fork", "run"),
+    ("gunicorn gevent", "fork", "run"),
+}
+
+Record = Callable[[str, object], None]
+
+
+def each(rows: Sequence[Row]) -> Any:
+    """Parametrise with the rows; what is not common is for `make soak`."""
+    marks = {True: (), False: (pytest.mark.soak,)}
+    return pytest.mark.parametrize(
+        "row", [pytest.param(row, id=row.id, marks=marks[row.key in COMMON]) for row in rows]
+    )
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as opened:
+        yield opened
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, record_property: Record) -> Record:
+    """Records what the table shows of this row."""
+    row = request.getfixturevalue("row")
+    for name, value in (("server", row.server), ("version", row.version), ("start method", row.start), ("by", row.by)):
+        record_property(name, value)
+    return record_property
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "governed").mkdir()
+    return tmp_path / "governed"
+
+
+def expect_usual_end(service: Service, folder: Path, record: Record) -> None:
+    """It ends with the exit code and in the time that the server has without Rheostat, and nothing of ours is said."""
+    bare = usual(service.row, folder.parent / "bare")
+    code, took = service.end()
+    assert [] == service.noise()
+    assert bare.code == code
+    assert took < bare.took + EXIT_DEADLINE + SLACK
+    record("exit", f"{code} in {took:.1f} s, {bare.took:.1f} s without")
+
+
+def expect_first_session(service: Service, workers: set[int]) -> None:
+    """Each of them runs, and counts its transitions from 1."""
+    service.until_all(workers, "running")
+    for pid in workers:
+        moves = service.moves(pid)
+        assert [*range(1, len(moves) + 1)] == [seq for seq, _, _ in moves]
+        assert [(len(moves), "stopped", "running")] == moves[-1:]
+
+
+@each(GOVERNED)
+def test_governed(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """Each worker governs itself, follows the flags, pushes its own profiles, and ends as its server does."""
+    with Service(row, folder, receiver) as service:
+        workers = service.workers()
+        expect_first_session(service, workers)
+        record("governed", f"{len(workers)} of {WORKERS}")
+
+        service.workers()
+        service.flip(OFF)
+        service.until_all(workers, "stopped")
+        record("flip", "reaches all")
+        service.expect_pushes(workers)
+        record("own profiles", "of each")
+
+        service.flip(ON)
+        service.until_all(workers, "running")
+        service.workers()
+        service.forget_pushes()
+        expect_usual_end(service, folder, record)
+        if row.flushes:
+            service.expect_pushes(workers)
+            assert ["stopped"] * len(workers) == [service.state(pid) for pid in workers]
+        assert row.flushes or not service.has_pushed(workers)
+        record("last window", "pushed" if row.flushes else "lost")
+
+
+@each(RELOADED)
+def test_reload(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """After HUP the new workers govern themselves, and the old ones' last windows have been pushed."""
+    with Service(row, folder, receiver) as service:
+        old = service.workers()
+        expect_first_session(service, old)
+        service.workers()
+        service.child.process.send_signal(signal.SIGHUP)
+        service.expect_pushes(old)
+        record("last window", "pushed, of old and new")
+        new = service.workers(without=old)
+        expect_first_session(service, new)
+        record("governed", f"{len(old)} old, {len(new)} new")
+        service.workers()
+        service.flip(OFF)
+        service.until_all(new, "stopped")
+        record("flip", "reaches all")
+        service.expect_pushes(new)
+        record("own profiles", "of each")
+        expect_usual_end(service, folder, record)
+
+
+@each(RESIZED)
+def test_more_and_fewer_workers(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """A worker that TTIN adds governs itself; one that TTOU takes away pushes its last window."""
+    with Service(row, folder, receiver) as service:
+        first = service.workers()
+        expect_first_session(service, first)
+        service.child.process.send_signal(signal.SIGTTIN)
+        added = service.workers(1, without=first)
+        expect_first_session(service, added)
+        record("governed", f"{len(first)} and {len(added)} more")
+        # gunicorn takes the oldest away.
+        busy = service.workers(WORKERS + 1)
+        service.child.process.send_signal(signal.SIGTTOU)
+        service.until(lambda: any(service.state(pid) == "stopped" for pid in first), "one of them has ended")
+        gone = {pid for pid in first if service.state(pid) == "stopped"}
+        service.expect_pushes(gone)
+        record("last window", "pushed")
+        service.flip(OFF)
+        service.until_all(busy, "stopped")
+        record("flip", "reaches all")
+        expect_usual_end(service, folder, record)
+
+
+@each(KILLED)
+def test_worker_that_hangs(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """The worker that follows one killed by gunicorn's timeout governs itself, and the others go on."""
+    with Service(row, folder, receiver) as service:
+        first = service.workers()
+        expect_first_session(service, first)
+        client = threading.Thread(target=service.hang)
+        client.start()
+        service.until_said("WORKER TIMEOUT")
+        client.join(PATIENCE)
+        new = service.workers(1, without=first)
+        expect_first_session(service, new)
+        # Where the worker was is told by gunicorn in a traceback.
+        assert [] == [line for line in service.noise() if "heostat" in line or "yroscope" in line]
+        service.forget_noise()
+        record("governed", f"{len(first)}, and the one that follows")
+        service.flip(OFF)
+        service.until_all(service.workers(), "stopped")
+        record("flip", "reaches all")
+        expect_usual_end(service, folder, record)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@each(ONLY_WORKERS)
+def test_only_workers(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """With `processes: workers` the master has no more threads than without us, while its workers are governed."""
+    with Service(row, folder, receiver, processes="workers") as service:
+        workers = service.workers()
+        expect_first_session(service, workers)
+        deadline = time.monotonic() + PATIENCE
+        most = usual(row, folder.parent / "bare").threads
+        while threads(service.master) > most and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert threads(service.master) <= most
+        assert [] == service.moves(service.master)
+        record("governed", f"{len(workers)} of {WORKERS}, master left alone")
+        service.workers()
+        service.flip(OFF)
+        service.until_all(workers, "stopped")
+        record("flip", "reaches all")
+        service.expect_pushes(workers)
+        record("own profiles", "of each")
+        service.flip(ON)
+        service.until_all(workers, "running")
+        service.workers()
+        service.forget_pushes()
+        expect_usual_end(service, folder, record)
+        if row.flushes:
+            service.expect_pushes(workers)
+        record("last window", "pushed" if row.flushes else "lost")
+
+
+def _unsaid(row: Row) -> tuple[str, ...]:
+    """The last state that is logged: once threads are green, the application's handlers are left alone."""
+    return ("running",) if row.by == "code" else ()
+
+
+@each(REFUSED)
+def test_refused(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """Each gevent worker says once that Rheostat does not work there, and serves every request before and after."""
+    with Service(row, folder, receiver) as service:
+        workers = service.workers()
+        service.until(lambda: service.refusals().keys() >= workers, "refused by each")
+        assert workers == service.workers()
+        service.flip(OFF)
+        service.flip(ON)
+        assert workers == service.workers()
+        expect_usual_end(service, folder, record)
+        assert dict.fromkeys(workers, 1) == service.refusals()
+        # One that is started before gunicorn patches the worker may have run until then.
+        assert {service.state(pid) for pid in workers} <= {"", "stopped", *_unsaid(row)}
+        record("governed", f"refused by {len(workers)} of {WORKERS}")
+
+
+@each(GREEN_SCRIPTS)
+def test_green_script(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """A process whose threads become green says so once, ends the session that it has, and serves every request."""
+    with Service(row, folder, receiver) as service:
+        (pid,) = service.workers(1)
+        if row.start == LATER:
+            service.until_all([pid], "running")
+            service.workers(1)
+            assert pid == service.get(path="/patch")
+            service.workers(1)
+            if not _unsaid(row):
+                service.until_all([pid], "stopped")
+            service.expect_pushes([pid])
+            record("own profiles", "until then")
+        service.until(lambda: bool(service.refusals()), "refused")
+        service.flip(OFF)
+        service.flip(ON)
+        assert {pid} == service.workers(1)
+        service.forget_pushes()
+        expect_usual_end(service, folder, record)
+        assert {pid: 1} == service.refusals()
+        assert service.state(pid) in ("", "stopped", *_unsaid(row))
+        assert not service.has_pushed([pid])
+        record("governed", "refused" if row.start != LATER else "until it is patched, then refused")
+
+
+IMPORTING = """\
+import logging
+import os
+import sys
+import time
+
+while "rheostat" not in sys.modules:
+    time.sleep(0.0005)
+began = time.monotonic()
+child = os.fork()
+if child:
+    print(f"{time.monotonic() - began:.1f}", flush=True)
+    os.waitpid(child, 0)
+else:
+    time.sleep(1)
+"""
+
+
+def test_fork_while_rheostat_is_imported(tmp_path: Path) -> None:
+    """A master that forks just then, with logging imported, waits for the import only, and the child is governed."""
+    config = CONFIG.format(backend="{kind: noop}", processes="all", start_after="10ms")
+    for name, text in {"rheostat.yaml": config, "flags.yaml": ON, "app.py": IMPORTING}.items():
+        (tmp_path / name).write_text(text)
+    run = [*RHEOSTAT, "run", "--config", "rheostat.yaml", "--log", "json", "--", sys.executable, "app.py"]
+    done = ended(run, tmp_path)
+    assert (0, 2, False) == (done.returncode, done.stderr.count('"to": "running"'), "ERROR" in done.stderr), done.stderr
+    assert float(done.stdout) < 0.9
+
+
+# The table
+
+
+def test_the_page_shows_every_row() -> None:
+    """docs/servers/README.md has the table that `make soak` prints: these rows, each with what was seen."""
+    lines = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    assert list(HEAD) == lines[0]
+    rows = [dict(zip(HEAD, line, strict=True)) for line in lines[2:]]
+    assert [row.key for row in MATRIX] == [(row["server"], row["start method"], row["by"]) for row in rows]
+    assert [] == [row for row in rows if {"failed", "not run"} & {*row.values()}]

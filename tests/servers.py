@@ -1,0 +1,720 @@
+"""Real servers on loopback, as they are run under `rheostat run` or with `rheostat.start` in their own code.
+
+Each row of `MATRIX` is one way to run one server. A `Service` is such a row at work: its workers can be made to work,
+its flags flipped, its log lines and the profiles that it pushes looked at, and it can be ended as its server is.
+
+    python tests/servers.py REPORT.xml    prints the table of docs/servers/README.md from pytest's --junit-xml
+"""
+
+import http.client
+import os
+import re
+import signal
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
+from xml.etree import ElementTree
+
+from children import PATIENCE, RHEOSTAT, Child, Event, parsed
+from rheostat.demo.receiver import Receiver
+
+By = Literal["run", "code", "bare"]
+
+WORKERS: Final = 2
+
+REFUSAL: Final = "green threads: this process runs unprofiled"
+
+ON: Final = "profiling_enabled: true\n"
+OFF: Final = "profiling_enabled: false\n"
+
+_BIN: Final = Path(sys.executable).parent
+
+# A window that is longer than the test: what arrives was flushed by a stop.
+CONFIG: Final = """\
+version: 1
+application: shop
+source: {{kind: yaml, path: flags.yaml, poll_interval: 10ms}}
+backend: {backend}
+enabled: {{flag: profiling_enabled, default: false}}
+settings: {{sample_rate: 100, upload_interval: 3600}}
+policy: {{start_after: {start_after}, cooldown: 0s, backoff: {{initial: 10ms, max: 20ms}}, processes: {processes}}}
+"""
+
+# What a host would have of its own: JSON on stderr, so that the lines look as under the launcher.
+GOVERN: Final = """\
+import json
+import logging
+import os
+
+import rheostat
+
+
+class OnStderr(logging.Handler):
+    def emit(self, record):
+        own = {name[9:]: each for name, each in vars(record).items() if name.startswith("rheostat_")}
+        line = {**own, "pid": record.process, "level": record.levelname, "message": record.getMessage()}
+        os.write(2, (json.dumps(line, default=str) + "\\n").encode())
+
+
+def govern():
+    log = logging.getLogger("rheostat")
+    log.setLevel("INFO")
+    log.propagate = False
+    log.disabled = False
+    log.handlers[:] = [OnStderr()]
+    return rheostat.start("rheostat.yaml")
+"""
+
+WORK: Final = """\
+import os
+import time
+
+
+def work():
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        sum(range(100))
+    return str(os.getpid())
+"""
+
+WSGI: Final = """\
+import threading
+
+from work import work
+
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/hang":
+        threading.Event().wait(60)
+    if environ["PATH_INFO"] == "/patch":
+        import green
+        green.patch()
+    body = work().encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+ASGI: Final = """\
+from work import work
+
+
+def begin():
+    pass
+
+
+def end():
+    pass
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        begin()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        end()
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        body = work().encode()
+        head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
+        await send(head)
+        await send({"type": "http.response.body", "body": body})
+"""
+
+ASGI_CODE: Final = f"""{ASGI}
+
+def begin():
+    global profiling
+    from govern import govern
+    profiling = govern()
+
+
+def end():
+    if profiling is not None:
+        profiling.stop()
+"""
+
+GUNICORN_CODE: Final = """\
+def post_fork(server, worker):
+    from govern import govern
+    govern()
+"""
+
+GUNICORN_AT_IMPORT: Final = f"""\
+from govern import govern
+
+govern()
+{WSGI}"""
+
+CELERY: Final = """\
+import sys
+
+from celery import Celery
+
+from work import work
+
+app = Celery("tasks", broker="filesystem://")
+app.conf.update(
+    broker_transport_options={
+        "data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control", "polling_interval": 0.1
+    },
+    worker_redirect_stdouts=False,
+    worker_prefetch_multiplier=1,
+)
+
+
+@app.task
+def spin():
+    print("worked", work(), flush=True)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        for _ in range(int(line)):
+            spin.delay()
+"""
+
+CELERY_CODE: Final = f"""\
+{CELERY.partition("if __name__")[0]}
+from celery.signals import worker_process_init, worker_process_shutdown
+
+
+@worker_process_init.connect
+def begin(**_):
+    global profiling
+    from govern import govern
+    profiling = govern()
+
+
+@worker_process_shutdown.connect
+def end(**_):
+    if profiling is not None:
+        profiling.stop()
+"""
+
+# One process with green threads: it patches the interpreter at once, or when it is asked to.
+GEVENT: Final = """\
+import sys
+
+from gevent import monkey
+from gevent.pywsgi import WSGIServer
+
+
+def patch():
+    monkey.patch_all()
+
+
+def serve(app):
+    server = WSGIServer(("127.0.0.1", 0), app, log=None)
+    server.start()
+    print(f"http://127.0.0.1:{server.server_port}", file=sys.stderr, flush=True)
+    server.serve_forever()
+"""
+
+EVENTLET: Final = """\
+import sys
+
+import eventlet
+from eventlet import wsgi
+
+
+def patch():
+    eventlet.monkey_patch()
+
+
+def serve(app):
+    socket = eventlet.listen(("127.0.0.1", 0))
+    print(f"http://127.0.0.1:{socket.getsockname()[1]}", file=sys.stderr, flush=True)
+    wsgi.server(socket, app, log_output=False)
+"""
+
+GREEN: Final = """\
+import green
+
+{patch}
+from govern import govern
+from wsgi import app
+
+{govern}
+green.serve(app)
+"""
+
+# The commands on standard input are the same for all: a number is so many pieces of work.
+POOL: Final = """\
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+from work import work
+
+{by}
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    {body}
+"""
+
+EXECUTOR_BODY: Final = """
+    with ProcessPoolExecutor(2, mp_context=context, initializer=begin) as pool:
+        for line in sys.stdin:
+            for each in [pool.submit(work) for _ in range(int(line))]:
+                print("worked", each.result(), flush=True)
+"""
+
+POOL_BODY: Final = """
+    pool = context.Pool(2, initializer=begin)
+    for line in sys.stdin:
+        for each in [pool.apply_async(work) for _ in range(int(line))]:
+            print("worked", each.get(), flush=True)
+    pool.close()
+    pool.join()
+"""
+
+PROCESS_BODY: Final = """
+    workers = [(queue := context.SimpleQueue(), context.Process(target=serve, args=(queue,))) for _ in range(2)]
+    for _, process in workers:
+        process.start()
+    for line in sys.stdin:
+        for queue, _ in workers:
+            queue.put(True)
+    for queue, process in workers:
+        queue.put(False)
+        process.join()
+"""
+
+BEGIN_RUN: Final = """\
+def begin():
+    pass
+"""
+
+BEGIN_CODE: Final = """\
+def begin():
+    from govern import govern
+    govern()
+"""
+
+SERVE: Final = """
+
+def serve(queue):
+    begin()
+    while queue.get():
+        print("worked", work(), flush=True)
+"""
+
+
+class Row(NamedTuple):
+    """One way to run one server."""
+
+    server: str
+    package: str
+    """The distribution whose version counts; empty for Python itself."""
+    start: str
+    by: By
+    files: Mapping[str, str]
+    command: tuple[str, ...]
+    kind: Literal["http", "celery", "pool"]
+    flushes: bool = True
+    """Whether the worker's interpreter gets the chance to push the last window."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.server, self.start, self.by
+
+    @property
+    def id(self) -> str:
+        return re.sub(r"[^\w]+", "-", " ".join(self.key))
+
+    @property
+    def version(self) -> str:
+        return version(self.package) if self.package else ".".join(map(str, sys.version_info[:3]))
+
+    @property
+    def processes(self) -> int:
+        """How many processes do its work."""
+        return 1 if "script" in self.server else WORKERS
+
+    @property
+    def bare(self) -> "Row":
+        """The same without Rheostat."""
+        return self._replace(by="bare", files={**self.files, "govern.py": "def govern():\n    return None\n"})
+
+
+def gunicorn(worker: str, start: str, by: By, *options: str, at_import: bool = False) -> Row:
+    files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": GUNICORN_AT_IMPORT if at_import else WSGI}
+    if by == "code" and not at_import:
+        files["gunicorn.conf.py"] = GUNICORN_CODE
+    preload = ("--preload",) if "--preload" in start else ()
+    threads = ("--threads", "2") if worker == "gthread" else ()
+    options = ("--workers", str(WORKERS), *threads, "--no-control-socket", *preload, *options)
+    command = (str(_BIN / "gunicorn"), "-k", worker, "-b", "127.0.0.1:0", *options, "wsgi:app")
+    return Row(f"gunicorn {worker}", "gunicorn", start, by, files, command, "http")
+
+
+def uvicorn(by: By) -> Row:
+    files = {"work.py": WORK, "govern.py": GOVERN, "asgi.py": ASGI_CODE if by == "code" else ASGI}
+    command = (str(_BIN / "uvicorn"), "--workers", str(WORKERS), "--port", "0", "asgi:app")
+    # It ends its workers by the signal that they were sent.
+    return Row("uvicorn --workers", "uvicorn", "spawn", by, files, command, "http", flushes=by == "code")
+
+
+def celery(by: By) -> Row:
+    files = {"work.py": WORK, "govern.py": GOVERN, "tasks.py": CELERY_CODE if by == "code" else CELERY}
+    files["send.py"] = CELERY
+    options = ("--concurrency", str(WORKERS), "--without-gossip", "--without-mingle", "--without-heartbeat")
+    command = (str(_BIN / "celery"), "-A", "tasks", "worker", "--loglevel", "INFO", *options)
+    return Row("Celery prefork", "celery", "fork", by, files, command, "celery")
+
+
+def green(server: str, start: str, by: By) -> Row:
+    patch = "green.patch()" if start == FIRST else ""
+    script = GREEN.format(patch=patch, govern="govern()" if by == "code" else "")
+    module = GEVENT if server.startswith("gevent") else EVENTLET
+    files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": WSGI, "green.py": module, "app.py": script}
+    return Row(server, server.split()[0], start, by, files, (sys.executable, "app.py"), "http")
+
+
+def pool(server: str, method: str, by: By) -> Row:
+    begin = BEGIN_CODE if by == "code" else BEGIN_RUN
+    bodies = {EXECUTOR: EXECUTOR_BODY, "multiprocessing.Pool": POOL_BODY}
+    script = POOL.format(by=begin + SERVE, body=bodies.get(server, PROCESS_BODY).strip())
+    files = {"work.py": WORK, "govern.py": GOVERN, "app.py": script}
+    return Row(server, "", method, by, files, (sys.executable, "app.py", method), "pool")
+
+
+EXECUTOR: Final = "ProcessPoolExecutor"
+METHODS: Final = ("fork", "forkserver", "spawn")
+
+FIRST: Final = "patched first"
+LATER: Final = "patched later"
+
+_BYS: Final[tuple[By, By]] = ("run", "code")
+_PRELOADS: Final = ("fork", "fork, --preload")
+
+GOVERNED: Final = (
+    *(gunicorn(worker, start, by) for worker in ("sync", "gthread") for start in _PRELOADS for by in _BYS),
+    gunicorn("gthread", "fork, --preload, at import", "code", at_import=True),
+    *(uvicorn(by) for by in _BYS),
+    *(celery(by) for by in _BYS),
+    *(
+        pool(server, method, by)
+        for server in (EXECUTOR, "multiprocessing.Pool", "multiprocessing.Process")
+        for method in METHODS
+        for by in _BYS
+    ),
+)
+RELOADED: Final = tuple(gunicorn("gthread", f"{start}, HUP", by) for start in _PRELOADS for by in _BYS)
+RESIZED: Final = tuple(gunicorn("gthread", "fork, TTIN and TTOU", by) for by in _BYS)
+KILLED: Final = tuple(gunicorn("sync", "fork, killed by --timeout", by, "--timeout", "2") for by in _BYS)
+ONLY_WORKERS: Final = (
+    *(gunicorn("gthread", f"{start}, processes: workers", "run") for start in _PRELOADS),
+    gunicorn("gthread", "fork, --preload, at import, processes: workers", "code", at_import=True),
+    *(
+        row._replace(start=f"{row.start}, processes: workers")
+        for row in (uvicorn("run"), celery("run"), *(pool(EXECUTOR, method, "run") for method in METHODS))
+    ),
+)
+REFUSED: Final = tuple(gunicorn("gevent", start, by) for start in _PRELOADS for by in _BYS)
+GREEN_SCRIPTS: Final = tuple(
+    green(server, start, by)
+    for server in ("gevent script", "eventlet script")
+    for start in (FIRST, LATER)
+    for by in _BYS
+)
+MATRIX: Final = (*GOVERNED, *RELOADED, *RESIZED, *KILLED, *ONLY_WORKERS, *REFUSED, *GREEN_SCRIPTS)
+
+
+class Service:
+    """A row at work in a folder; leaving the block kills what is left of it."""
+
+    def __init__(
+        self,
+        row: Row,
+        folder: Path,
+        receiver: Receiver | None = None,
+        *,
+        processes: str = "all",
+        start_after: str = "1s",
+    ) -> None:
+        self.row = row
+        self.folder = folder
+        self._receiver = receiver
+        self._pushes_before: Counter[int] = Counter()
+        backend = (
+            "{kind: noop}"
+            if receiver is None
+            else f"{{kind: pyroscope, server_address: '{receiver.address}', report_pid: true}}"
+        )
+        config = CONFIG.format(backend=backend, processes=processes, start_after=start_after)
+        for name, text in {**row.files, "rheostat.yaml": config, "flags.yaml": ON}.items():
+            (folder / name).write_text(text)
+        for name in ("queue", "control"):
+            (folder / name).mkdir()
+        run = (*RHEOSTAT, "run", "--config", "rheostat.yaml", "--log", "json", "--") if row.by == "run" else ()
+        # Whatever is warned about a fork is to be seen.
+        env = {"PYTHONPATH": str(folder), "PYTHONWARNINGS": "default"}
+        self.child = Child([*run, *row.command], folder, env)
+        self._sender: Child | None = None
+        self._address = ""
+        self._quiet_from = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._sender is not None:
+            self._sender.__exit__()
+        self.child.__exit__()
+
+    @property
+    def master(self) -> int:
+        return self.child.process.pid
+
+    def hang(self) -> None:
+        """A request that its worker never answers, as it is killed before."""
+        with suppress(OSError, http.client.HTTPException):
+            self.get(path="/hang")
+
+    def _find_address(self) -> None:
+        """Where it serves, as its log says."""
+        if not self._address:
+            self.until(lambda: bool(self._addresses()), "said where it serves")
+            if self.row.package == "uvicorn":
+                # Unlike gunicorn's master, its parent only binds: what connects before a worker listens is refused.
+                self.until_said("Application startup complete", WORKERS)
+            self._address = self._addresses()[0]
+
+    def _addresses(self) -> list[str]:
+        lines = [line for line in self.child.err.seen if not parsed(line)]
+        return [found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line))]
+
+    # Work
+
+    def work(self, pieces: int) -> list[int]:
+        """Have so many pieces of work done, and say by which processes."""
+        if self.row.kind == "http":
+            self._find_address()
+            with ThreadPoolExecutor(pieces) as clients:
+                return list(clients.map(self.get, range(pieces)))
+        if self.row.kind == "celery":
+            self._feed(pieces)
+        else:
+            self.child.tell(str(pieces))
+        each = WORKERS if self.row.server.endswith(".Process") else pieces
+        return [int(self.child.out.until(lambda line: line.startswith("worked")).split()[1]) for _ in range(each)]
+
+    def get(self, _: object = None, path: str = "/") -> int:
+        """One request; gives the pid of the process that has answered it."""
+        self._find_address()
+        with urllib.request.urlopen(self._address + path, timeout=PATIENCE) as answer:
+            return int(answer.read())
+
+    def _feed(self, pieces: int) -> None:
+        if self._sender is None:
+            self._sender = Child([sys.executable, "send.py"], self.folder, {"PYTHONPATH": str(self.folder)})
+        self._sender.tell(str(pieces))
+
+    def workers(self, count: int = WORKERS, *, without: Collection[int] = ()) -> set[int]:
+        """Have work done until so many processes have done some, other than those `without`."""
+        found: set[int] = set()
+        deadline = time.monotonic() + PATIENCE
+        while len(found) < count:
+            assert time.monotonic() < deadline, f"only {found} have worked, {self.child.err.seen}"
+            found |= {*self.work(2 * count)} - {*without}
+        return found
+
+    # What it says
+
+    def events(self) -> list[Event]:
+        """All its JSON lines so far."""
+        return [found for line in self.child.err.seen if (found := parsed(line))]
+
+    def moves(self, pid: int) -> list[tuple[int, str, str]]:
+        """The transitions of a process so far: sequence number, from, to."""
+        return [(e["seq"], e["from"], e["to"]) for e in self.events() if e["event"] == "transition" and e["pid"] == pid]
+
+    def state(self, pid: int) -> str:
+        """The last that a process has said, as JSON or, once it keeps off the host's handlers, as text."""
+        state = ""
+        as_text = re.compile(rf"rheostat\[{pid}\]: \w+ -> (\w+)")
+        for line in self.child.err.seen:
+            event, text = parsed(line), as_text.search(line)
+            if event.get("event") == "transition" and event["pid"] == pid:
+                state = event["to"]
+            elif text:
+                state = text[1]
+        return state
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Read log lines until something holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, f"never {what}: {self.child.err.seen}"
+            try:
+                line = self.child.err.next()
+            except TimeoutError as error:
+                raise AssertionError(f"never {what}: {error}") from None
+            assert line is not None, f"never {what}: {self.child.err.seen}"
+
+    def until_all(self, pids: Iterable[int], state: str) -> None:
+        wanted = {*pids}
+        self.until(
+            lambda: all(self.state(pid) == state for pid in wanted),
+            f"all of {wanted} {state}",
+        )
+
+    def until_said(self, text: str, times: int = 1) -> None:
+        self.until(lambda: len(self.lines_with(text)) >= times, f"said {times} times: {text}")
+
+    def lines_with(self, text: str) -> list[str]:
+        return [line for line in self.child.err.seen if text in line]
+
+    def flip(self, flags: str) -> None:
+        other = self.folder / "flags.new"
+        other.write_text(flags)
+        other.replace(self.folder / "flags.yaml")
+
+    def refusals(self) -> Counter[int]:
+        """How often each process has said that it does not work under green threads."""
+        return Counter(_pid(line) for line in self.lines_with(REFUSAL))
+
+    def forget_noise(self) -> None:
+        """What was said so far is the server's own matter."""
+        self._quiet_from = len(self.child.err.seen)
+
+    def noise(self) -> list[str]:
+        """What nobody should have to read: tracebacks, warnings about us, our own complaints other than refusals."""
+        lines = [line for line in self.child.err.seen[self._quiet_from :] if REFUSAL not in line]
+        complaints = [line for line in lines if parsed(line).get("level", "INFO") != "INFO"]
+        words = ("Traceback", "Exception", "multi-threaded", "rheostat", "yroscope", "resource_tracker")
+        plain = [line for line in lines if not parsed(line)]
+        return complaints + [line for line in plain if any(word in line for word in words)]
+
+    # What it pushes
+
+    def pushes(self) -> Counter[int]:
+        """How many profiles each process has pushed since they were last looked at with `expect_pushes`."""
+        assert self._receiver is not None
+        return Counter(pid for profile in self._receiver.profiles() for pid in _pids(profile)) - self._pushes_before
+
+    def has_pushed(self, pids: Iterable[int]) -> bool:
+        """Whether any of these has pushed since."""
+        return any(self.pushes()[pid] for pid in pids)
+
+    def expect_pushes(self, pids: Iterable[int]) -> None:
+        """Wait until each of these processes has pushed a profile of its own, and forget those."""
+        assert self._receiver is not None
+        for pid in pids:
+            before = self._pushes_before[pid]
+            seen: Counter[int] = Counter()
+            deadline = time.monotonic() + PATIENCE
+            while seen[pid] <= before:
+                since = len(self._receiver.profiles())
+                seen = Counter(each for profile in self._receiver.profiles() for each in _pids(profile))
+                if seen[pid] <= before:
+                    self._receiver.wait_for(lambda _: True, deadline - time.monotonic(), since)
+        self.forget_pushes()
+
+    def forget_pushes(self) -> None:
+        assert self._receiver is not None
+        self._pushes_before = Counter(pid for profile in self._receiver.profiles() for pid in _pids(profile))
+
+    # Its end
+
+    def end(self) -> tuple[int, float]:
+        """End it as its server is ended; gives the exit code and the seconds that it took."""
+        began = time.monotonic()
+        if self.row.kind == "pool":
+            self.child.input.close()
+        else:
+            self.child.process.send_signal(signal.SIGTERM)
+        code = self.child.process.wait(PATIENCE)
+        took = time.monotonic() - began
+        self.child.err.rest()
+        return code, took
+
+
+def _pid(line: str) -> int:
+    """The process that has said it, as JSON or as text."""
+    found = re.search(r"rheostat\[(\d+)\]", line)
+    return int(found[1]) if found else int(parsed(line)["pid"])
+
+
+def _pids(profile: Any) -> set[int]:
+    """The processes that a profile's samples are of."""
+    return {int(sample.labels["pid"]) for sample in profile.samples if "pid" in sample.labels}
+
+
+class Usual(NamedTuple):
+    """What the server does without Rheostat."""
+
+    code: int
+    took: float
+    """Seconds from the signal to the end."""
+    threads: int
+    """Of its master."""
+
+
+_USUAL: Final[dict[tuple[str, tuple[str, ...]], Usual]] = {}
+
+
+def usual(row: Row, folder: Path) -> Usual:
+    """Run the server without Rheostat, once for all tests."""
+    key = row.server, row.command
+    if key not in _USUAL:
+        folder.mkdir()
+        with Service(row.bare, folder) as service:
+            service.workers(row.processes)
+            before = threads(service.master)
+            _USUAL[key] = Usual(*service.end(), before)
+    return _USUAL[key]
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+# The table
+
+HEAD: Final = ("server", "version", "start method", "by", "governed", "flip", "own profiles", "last window", "exit")
+
+
+def table(outcomes: Iterable[Mapping[str, str]]) -> str:
+    """The matrix as Markdown, in its own order; what has no outcome is said so."""
+    found = {tuple(each[name] for name in ("server", "start method", "by")): each for each in outcomes}
+    lines = [HEAD, ("---",) * len(HEAD)]
+    for row in MATRIX:
+        seen = found.get(row.key, {})
+        lines.append(tuple(seen.get(name, "not run") for name in HEAD) if seen else _not_run(row))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _not_run(row: Row) -> tuple[str, ...]:
+    return (row.server, row.version, row.start, row.by, *["not run"] * 5)
+
+
+def outcomes(report: Path) -> list[dict[str, str]]:
+    """What the tests have recorded in pytest's XML report."""
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    found = []
+    for case in cases:
+        seen = {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
+        if "start method" in seen:
+            failed = case.find("failure") is not None or case.find("error") is not None
+            found.append({**dict.fromkeys(HEAD, "failed" if failed else "-"), **seen})
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    print(table(outcomes(Path(arguments[0]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
