@@ -14,6 +14,7 @@ from typing import Final
 
 from . import (
     endurance,
+    forking,
     hanging,
     holding,
     idle,
@@ -25,13 +26,16 @@ from . import (
     pushing,
     reading,
     reopening,
+    serving,
     steady,
+    stopping,
 )
 from .child import ChildFailed
 from .row import Row, table
 
 _FAMILIES: Final = (
     steady,
+    stopping,
     idle,
     overhead,
     holding,
@@ -39,10 +43,12 @@ _FAMILIES: Final = (
     leaving,
     importing,
     endurance,
+    forking,
     pushing,
     reading,
     keeping,
     reopening,
+    serving,
     hanging,
 )
 

@@ -21,7 +21,7 @@ _SESSION: Final = 3.5
 _BOUND: Final = 30.0
 _STARTED: Final = 2.0
 _DEADLINE: Final = 2.0
-_ALLOWED: Final = 0.3
+_ALLOWED: Final = 0.1
 
 
 def rows(quick: bool) -> list[Row]:
