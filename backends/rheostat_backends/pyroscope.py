@@ -251,7 +251,9 @@ class PyroscopeBackend:
         """Push nothing to the server, with our credentials; raises BackendError if that is refused."""
         outcome: list[BackendError | None] = []
         # A timeout of the socket's bounds each read, and a server may answer byte by byte.
-        asking = threading.Thread(target=lambda: outcome.append(self._refusal(timeout)), daemon=True)
+        asking = threading.Thread(
+            target=lambda: outcome.append(self._refusal(timeout)), name="rheostat-reach", daemon=True
+        )
         asking.start()
         asking.join(timeout)
         if not outcome:

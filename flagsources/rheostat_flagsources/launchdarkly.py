@@ -121,13 +121,15 @@ class LaunchDarklySource:
 
     def close(self) -> None:
         self._closed = True
-        if self._client is not None:
-            with self._log.speaking():
-                self._client.flag_tracker.remove_listener(self._hear)
-                self._client.data_source_status_provider.remove_listener(self._hear)
-                if self._options.client is None:
-                    self._client.close()
-        self._log.detach()
+        try:
+            if self._client is not None:
+                with self._log.speaking():
+                    self._client.flag_tracker.remove_listener(self._hear)
+                    self._client.data_source_status_provider.remove_listener(self._hear)
+                    if self._options.client is None:
+                        self._client.close()
+        finally:
+            self._log.detach()
 
     def _connect(self) -> None:
         ldclient = import_vendor("ldclient", REQUIREMENT)

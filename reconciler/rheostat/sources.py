@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import ClassVar, Final
 
 from .config import Plugin
@@ -27,7 +28,9 @@ def _opened(plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> 
     try:
         source.open(changed)
     except BaseException:
-        source.close()
+        # What opening raised is what has to be told.
+        with suppress(BaseException):
+            source.close()
         raise
     return source
 

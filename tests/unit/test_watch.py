@@ -124,3 +124,22 @@ def test_a_lone_source_that_cannot_be_built_raises() -> None:
     """There is nothing else to go on with."""
     with pytest.raises(OSError, match="no route to host"):
         open_sources({"": Plugin(Refusing, {})}, IDENTITY, lambda: None)
+
+
+class Unopenable(ScriptedSource):
+    """Fails when it is opened, and once more when it is closed."""
+
+    def __init__(self, options: object, identity: Identity) -> None:
+        super().__init__()
+
+    def open(self, changed: object) -> None:
+        raise OSError("no route to host")
+
+    def close(self) -> None:
+        raise ValueError("never opened")
+
+
+def test_what_opening_raised_is_what_is_told() -> None:
+    """However closing goes afterwards."""
+    with pytest.raises(OSError, match="no route to host"):
+        open_sources({"": Plugin(Unopenable, {})}, IDENTITY, lambda: None)

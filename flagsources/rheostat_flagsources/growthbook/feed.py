@@ -234,8 +234,10 @@ class Feed:
         with self._lock:
             self._sse, self._stream = sse, stream
         try:
-            for action in sse.all if not self._closed.is_set() else ():
-                # Closed while it connected, the client would go on as if nothing had happened.
+            if self._closed.is_set():
+                return
+            for action in sse.all:
+                # Closed while it connected, the client goes on as if nothing had happened.
                 if self._closed.is_set():
                     return
                 self._react(action)
