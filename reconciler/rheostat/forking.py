@@ -40,9 +40,12 @@ class _Forks:
                     lock.release()
 
     def watch(self) -> None:
-        os.register_at_fork(before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._in_child)
+        os.register_at_fork(before=self.before, after_in_parent=self._after_in_parent, after_in_child=self._in_child)
 
-    def _before(self) -> None:
+    def before(self) -> None:
+        """Wait for the moment; called again in the same fork it does nothing."""
+        if self._forking == threading.get_ident():
+            return
         if self._lock.acquire(timeout=_PATIENCE):
             self._forking = threading.get_ident()
         left = self._quiet_until - time.monotonic()
@@ -57,6 +60,7 @@ class _Forks:
 
     def _in_child(self) -> None:
         self._lock = threading.RLock()
+        self._forking = 0
 
 
 FORKS: Final = _Forks()

@@ -91,6 +91,12 @@ class _Process:
 _PROCESS = _Process()
 
 
+def wait_to_fork() -> None:
+    """For a fork that began before Rheostat's own hooks were there to wait for what it does now."""
+    if _PROCESS.follows_forks:
+        FORKS.before()
+
+
 def follows_forks() -> bool:
     """Children that are forked from now on are governed without anybody's help."""
     return _PROCESS.follows_forks

@@ -116,6 +116,10 @@ class _Bootstrap(object):
             return
         if self._attaching.acquire(timeout=1):
             self._forking = self._threading.get_ident()
+            # Hooks that were registered while this fork waited are not called for it any more.
+            wait_to_fork = getattr(sys.modules.get("rheostat.process"), "wait_to_fork", None)
+            if wait_to_fork is not None:
+                wait_to_fork()
         if sys.version_info >= (3, 12):
             self._warnings.be_quiet()
         if self._thread.is_alive() and self._bell.locked():
