@@ -368,7 +368,7 @@ def test_refusal_by_launchdarkly(launchdarkly: LaunchDarklyServer, tmp_path: Pat
         launchdarkly.mend()
         assert recovered == child.event("source_recovered")["message"]
         launchdarkly.fault = Fault.STATUS_401
-        line = child.err.until(lambda line: "401" in line)
+        line = child.err.until(lambda line: "HTTP 401" in line)
         assert vague(failed) == vague(parsed(line)["message"].replace(launchdarkly.url, "LaunchDarkly"))
 
 
