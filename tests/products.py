@@ -320,6 +320,8 @@ class Flagd(_FlagsFile):
         return "provider FlagdProvider"
 
     def __enter__(self) -> Self:
+        self._begun = threading.Event()
+        self._begun.set()
         install(provider=self._make)
         return self
 
@@ -327,10 +329,33 @@ class Flagd(_FlagsFile):
         uninstall()
         api.clear_providers()
 
+    def write(self, content: bytes) -> None:
+        self._let_it_begin()
+        super().write(content)
+
+    def break_(self, fault: str) -> None:
+        self._let_it_begin()
+        super().break_(fault)
+
+    def _let_it_begin(self) -> None:
+        """The provider tells of its first flags before it notes how old their file is: what is written in between
+        would never be read."""
+        assert self._begun.wait(PATIENCE)
+
     def _make(self) -> object:
         # It needs a newer protobuf than the oldest that Rheostat works with.
-        from openfeature.contrib.provider.flagd import FlagdProvider
+        from openfeature.contrib.provider import flagd
         from openfeature.contrib.provider.flagd.config import ResolverType
+
+        begun = self._begun
+        begun.clear()
+
+        class FlagdProvider(flagd.FlagdProvider):
+            def initialize(self, evaluation_context: EvaluationContext) -> None:
+                try:
+                    super().initialize(evaluation_context)
+                finally:
+                    begun.set()
 
         return FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(self.path), deadline_ms=50)
 
