@@ -1,16 +1,16 @@
 """The Pyroscope agent (``pyroscope-io``), which samples this process and pushes to a Pyroscope server."""
 
+import atexit
 import os
 import re
 import sys
 import threading
-import warnings
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from string import ascii_letters, digits
-from types import MappingProxyType
+from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
@@ -27,6 +27,7 @@ from rheostat import (
     Value,
     hold_off_forks,
     import_vendor,
+    silence_on_fork,
 )
 
 MODE_TAG: Final = "profiling_mode"
@@ -42,6 +43,7 @@ _THREADS: Final = "rheostat-agent"
 _OWN_NAME: Final = "/proc/thread-self/comm"
 _MAIMED: Final = 2
 """Threads that are left of a session that cannot sample; a sound one has four."""
+_REQUIREMENT: Final = "rheostat[pyroscope]"
 _ABOUT_FORKS: Final = r"This process \(pid=\d+\) is running Pyroscope"
 
 _MODES: Final = {
@@ -150,6 +152,57 @@ def _wrong_tags(tags: Mapping[str, str]) -> str:
     return ""
 
 
+class _Session:
+    """Owns the knowledge whether the agent's session in this process is Rheostat's."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+
+    def begin(self) -> None:
+        self._pid = os.getpid()
+
+    def end(self) -> None:
+        self._pid = 0
+
+    def leave(self, handler: Callable[[], object]) -> None:
+        """In place of the agent's own exit handler, which waits for as long as its server hangs.
+
+        A session of Rheostat's is stopped by then, or was not to be waited for any longer.
+        """
+        if self._pid != os.getpid():
+            handler()
+
+
+_SESSION: Final = _Session()
+
+
+def _import_agent() -> Any:
+    """The agent, with its exit handler in our hands unless the application has imported it before.
+
+    Raises ImportError.
+    """
+    if "pyroscope" in sys.modules:
+        return import_vendor("pyroscope", _REQUIREMENT)
+    register, me = atexit.register, threading.get_ident()
+    handlers: list[BuiltinFunctionType] = []
+
+    def note(function: Any, *args: Any, **kwargs: Any) -> Any:
+        # Its handler is native code, registered while it is imported; nothing else in the world names it.
+        if isinstance(function, BuiltinFunctionType) and threading.get_ident() == me:
+            handlers.append(function)
+        return register(function, *args, **kwargs)
+
+    atexit.register = note
+    try:
+        agent = import_vendor("pyroscope", _REQUIREMENT)
+    finally:
+        atexit.register = register
+    for handler in handlers:
+        atexit.unregister(handler)
+        atexit.register(_SESSION.leave, handler)
+    return agent
+
+
 @contextmanager
 def _named_threads() -> Iterator[None]:
     """Threads that are started within have a name by which they are known again, where the kernel allows it."""
@@ -216,12 +269,12 @@ class PyroscopeBackend:
 
     def start(self, settings: Mapping[str, Value]) -> None:
         try:
-            agent = import_vendor("pyroscope", "rheostat[pyroscope]")
+            agent = _import_agent()
         except ImportError as error:
             raise PermanentError(str(error)) from error
         arguments = self._arguments(settings)
         # Whether the application may fork is not for its log to say.
-        warnings.filterwarnings("ignore", message=_ABOUT_FORKS, category=DeprecationWarning)
+        silence_on_fork(_ABOUT_FORKS)
         try:
             with hold_off_forks(after=_SETTLING), _named_threads():
                 started = agent.configure(**arguments)
@@ -233,6 +286,7 @@ class PyroscopeBackend:
                 "or is still stopping"
             )
         self._agent = agent
+        _SESSION.begin()
         self._most_threads = 0
 
     def probe(self) -> Health:
@@ -308,6 +362,7 @@ class PyroscopeBackend:
         if self._agent is not None:
             # False says that no session was left: the agent's own exit handler, or the host, has ended it.
             self._agent.shutdown()
+            _SESSION.end()
             self._agent = None
 
     def _arguments(self, settings: Mapping[str, Value]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from .values import Value
 from .vendor import import_vendor
 
 if TYPE_CHECKING:
+    from .forkwarnings import silence_on_fork
     from .hostobject import HostObject, is_inherited
     from .reconciler import Reconciler
     from .status import Operation, SourceStatus, Status
@@ -74,6 +75,7 @@ __all__ = [
     "import_vendor",
     "is_inherited",
     "parse_flags",
+    "silence_on_fork",
     "start",
 ]
 
@@ -86,6 +88,7 @@ _LATER = {
     "SourceStatus": ".status",
     "Status": ".status",
     "VendorLog": ".vendorlog",
+    "silence_on_fork": ".forkwarnings",
 }
 
 

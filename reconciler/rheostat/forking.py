@@ -23,6 +23,7 @@ class _Forks:
         self._lock = threading.RLock()
         self._forking = 0
         self._quiet_until = 0.0
+        self._waited_in_vain = False
 
     @contextmanager
     def held_off(self, after: float = 0.0) -> Iterator[None]:
@@ -37,6 +38,7 @@ class _Forks:
             # Who makes threads green meanwhile takes locks from their owners.
             with suppress(RuntimeError):
                 if has_lock:
+                    self._waited_in_vain = False
                     lock.release()
 
     def watch(self) -> None:
@@ -46,8 +48,11 @@ class _Forks:
         """Wait for the moment; called again in the same fork it does nothing."""
         if self._forking == threading.get_ident():
             return
-        if self._lock.acquire(timeout=_PATIENCE):
+        # What has it may hang, a handler of the host's log say: that costs the host one wait, not one for each fork.
+        if self._lock.acquire(timeout=0.0 if self._waited_in_vain else _PATIENCE):
             self._forking = threading.get_ident()
+        else:
+            self._waited_in_vain = True
         left = self._quiet_until - time.monotonic()
         if left > 0:
             time.sleep(min(left, _PATIENCE))
@@ -61,6 +66,7 @@ class _Forks:
     def _in_child(self) -> None:
         self._lock = threading.RLock()
         self._forking = 0
+        self._waited_in_vain = False
 
 
 FORKS: Final = _Forks()

@@ -1,5 +1,6 @@
-"""What is not said about a fork, because only Rheostat's own threads are the reason."""
+"""What is not said about a fork, because only Rheostat is the reason."""
 
+import re
 import threading
 import warnings
 from typing import Final
@@ -18,14 +19,24 @@ class _AboutOurThreads:
         return text.startswith("This process (pid=") and "is multi-threaded" in text and _host_has_one_thread()
 
 
-_FILTER: Final = ("ignore", _AboutOurThreads(), DeprecationWarning, None, 0)
+_filters: list[object] = [("ignore", _AboutOurThreads(), DeprecationWarning, None, 0)]
+
+
+def silence_on_fork(message: str) -> None:
+    """For a backend: a DeprecationWarning whose text begins like this regular expression, and which its profiler gives
+    when the application forks, is not for the application's log."""
+    if not any(isinstance(each, tuple) and getattr(each[1], "pattern", None) == message for each in _filters):
+        _filters.append(("ignore", re.compile(message), DeprecationWarning, None, 0))
 
 
 def be_quiet() -> None:
-    """Put the filter before any other; what the host filters itself stays as it is."""
+    """Put the filters before any other; what the host filters itself stays as it is.
+
+    Before each fork anew: the host may set its own filters at any time, or take ours back with a block's end.
+    """
     filters: list[object] = warnings.filters  # type: ignore[assignment]  # typed as a read-only sequence
-    if not filters or filters[0] is not _FILTER:
-        filters[:] = [_FILTER, *(each for each in filters if each is not _FILTER)]
+    if filters[: len(_filters)] != _filters:
+        filters[:] = [*_filters, *(each for each in filters if each not in _filters)]
 
 
 def _host_has_one_thread() -> bool:

@@ -55,7 +55,12 @@ def learn(
         moments = (float(reading.stale_since), now, before.stale_since)
         # Neither a date in the future nor a new one with each reading may prolong the lease.
         since = min(each for each in moments if each is not None and math.isfinite(each))
-        return before._replace(stale_since=since, reason="the source says that its values are stale", retry_at=None)
+        return before._replace(
+            stale_since=since,
+            reason="the source says that its values are stale",
+            retry_at=None,
+            is_beginning=False,
+        )
     return Knowledge(
         layer=before.layer,
         reading=Reading(

@@ -137,13 +137,13 @@ class Journal:
         )
 
     def adjusted(self, adjustments: Iterable[Adjustment]) -> None:
-        """Log each distinct adjustment once."""
+        """Log each distinct adjustment once, but of a setting that goes on being adjusted differently one a minute."""
         for each in adjustments:
             if each not in self._adjusted:
                 if len(self._adjusted) >= _REMEMBERED:
                     del self._adjusted[next(iter(self._adjusted))]
                 self._adjusted[each] = None
-                self.say(logging.WARNING, "adjusted", f"adjusted {each}", **each._asdict())
+                self.complain("adjusted", f"adjusted {each}", about=f"adjusted {each.setting}", **each._asdict())
 
     def complain(
         self, event: str, message: str, *, about: str, level: int = logging.WARNING, also: str = "", **fields: Any
@@ -157,14 +157,14 @@ class Journal:
         said = subject.said
         last = said.get(message)
         if last is None and len(said) >= _DISTINCT:
-            # Texts that differ each time are one cause: the oldest stands for all.
-            last = next(iter(said.values()))
+            # Texts that differ each time are one cause: the last one said stands for all.
+            last = max(said.values(), key=lambda each: each.at)
         if last is not None and now - last.at < REPEAT_AFTER:
             last.repeats += 1
             return
         times = f" ({last.repeats} more times since)" if last is not None and last.repeats else ""
-        if len(said) >= _DISTINCT:
-            said.clear()
+        if len(said) >= _DISTINCT and message not in said:
+            del said[min(said, key=lambda each: said[each].at)]
         said[message] = _Complaint(now)
         subject.is_open = True
         self.say(level, event, message + also + times, **fields)

@@ -8,6 +8,7 @@ import threading
 import time
 from _thread import get_native_id, start_new_thread
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from .backend import PermanentError
@@ -32,6 +33,12 @@ THREAD_NAME: Final = "rheostat"
 _AFTER_A_DEFECT: Final = 1.0
 _FORK_SETTLES: Final = 0.2
 """Seconds that a forked child is left alone, so that one that execs or daemonises pays for nothing."""
+_AT_THE_END: Final = "interpreter shutdown"
+"""What CPython from 3.12 on says where no thread can be started any more."""
+_WITHOUT_THREAD: Final = (
+    "after a fork there was no thread for Rheostat: flags are not followed until it gets one at the next fork, nudge() "
+    "or stop(); a session that runs goes on; is the limit of processes too low?"
+)
 _PARKING: Final = 0.001
 """Seconds that a fork waits for the control thread to be gone."""
 
@@ -79,6 +86,7 @@ class Reconciler:
         self._parking = threading.Lock()
         self._is_to_park = False
         self._has_parked = False
+        self._lacks_thread = False
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
@@ -92,6 +100,7 @@ class Reconciler:
 
     def nudge(self) -> None:
         """Look at the flags now. Never blocks; safe in a signal handler."""
+        self._get_thread()
         self._wake.ring()
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -104,10 +113,13 @@ class Reconciler:
         self._is_armed = False
         if self._loop is not None:
             self._loop.close()
+        self._get_thread()
         self._wake.ring()
         thread = self._thread
         if thread is None or thread.native_id == get_native_id():
             return thread is None
+        if self._lacks_thread:
+            return False
         return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout) and self._is_stopped
 
     def __enter__(self) -> Self:
@@ -159,9 +171,33 @@ class Reconciler:
     def _start_soon(self, thread: threading.Thread) -> None:
         """After a fork: the host does not wait until the new thread gets to run, which can take a millisecond."""
         try:
-            start_new_thread(self._start, (thread,))
+            start_new_thread(self._start_or_stand_in, (thread,))
+        # The kernel has no thread for us, or the process is at its end.
+        except RuntimeError as error:
+            self._lacks_thread = True
+            self._before_loop = self._before_loop._replace(error=describe(error))
+            if _AT_THE_END not in str(error):
+                text = f"{_WITHOUT_THREAD}: {describe(error)}"
+                self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
+
+    def _start_or_stand_in(self, thread: threading.Thread) -> None:
+        """In a bare thread: start the real one, or do its work where there can be no other any more."""
+        try:
+            thread.start()
         except RuntimeError:
-            self._start(thread)
+            self._run()
+
+    def _get_thread(self) -> None:
+        """Try again where a fork has left us without one."""
+        # Whoever else is at it does it; a signal's handler must not wait.
+        if not self._lacks_thread or not self._parking.acquire(blocking=False):
+            return
+        try:
+            if self._lacks_thread and self._thread is not None:
+                self._lacks_thread = False
+                self._start_soon(self._thread)
+        finally:
+            self._parking.release()
 
     def park(self) -> None:
         """Before a fork: let the control thread end, so that the host forks with no more threads than without us."""
@@ -187,6 +223,8 @@ class Reconciler:
             self._has_parked = False
             self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             self._start_soon(self._thread)
+        else:
+            self._get_thread()
 
     def forked(self) -> None:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
@@ -217,6 +255,9 @@ class Reconciler:
                 self._repeat(self._loop)
         except _Parked:
             parked = True
+        # A defect of ours: it is told, and is no unhandled exception of the host's.
+        except BaseException as error:
+            self._tell_defect(error)
         finally:
             if not parked:
                 self._end()
@@ -232,6 +273,7 @@ class Reconciler:
 
     def _settle(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
+        self._journal.recover("recovered", "Rheostat has its thread again", about="thread")
         if self._settles_at:
             self._sleep_until(self._settles_at)
             self._settles_at = 0.0
@@ -273,22 +315,21 @@ class Reconciler:
     def _repeat(self, loop: "Loop") -> None:
         pace = _Pace()
         while not loop.finished:
-            if self._closing or self._refuses_green_threads():
-                loop.close()
             pace.keep()
             try:
+                if self._closing or self._refuses_green_threads():
+                    loop.close()
                 rest = loop.step()
             # A defect of ours must not end the thread that can still turn profiling off.
             except BaseException as error:
-                self._journal.complain(
-                    "defect",
-                    f"defect in Rheostat: {self._journal.describe(error)}",
-                    about="defect",
-                    level=logging.ERROR,
-                )
+                self._tell_defect(error)
                 rest = _AFTER_A_DEFECT
             if not loop.finished:
                 self._sleep(rest)
+
+    def _tell_defect(self, error: BaseException) -> None:
+        text = f"defect in Rheostat: {self._journal.describe(error)}"
+        self._journal.complain("defect", text, about="defect", level=logging.ERROR)
 
     def _sleep(self, seconds: float) -> None:
         """Until it is woken; raises `_Parked` if that was for a fork."""
@@ -361,7 +402,10 @@ class Reconciler:
             return
 
     def _say_who_else_profiles(self) -> None:
-        others = ", ".join(other_profilers())
+        others = ""
+        # What they say of themselves is strangers' code.
+        with suppress(Exception):
+            others = ", ".join(other_profilers())
         if others:
             text = f"another profiler seems to run in this process: {others}; the two may disturb each other"
             self._journal.once("other_profiler", text, about="other profilers")

@@ -59,7 +59,7 @@ class CallSlot:
         if self.stuck:
             self.stuck = False
             text = f"the backend's {call.name} returned after {outcome.took:.1f} s"
-            self._journal.recover("recovered", text, about="stuck")
+            self._journal.recover("recovered", text, about="stuck", flaps=True)
         return call, outcome
 
     def check_deadline(self, now: float) -> bool:
@@ -68,8 +68,9 @@ class CallSlot:
         if call is None or self.stuck or now < call.deadline:
             return False
         self.stuck = True
+        # How late exactly varies, and repeats would not be recognised.
         message = (
-            f"the backend's {call.name} has not returned for {now - call.since:.1f} s: the service is not affected, "
+            f"the backend's {call.name} has not returned for {call.deadline - call.since:.1f} s: the service is not affected, "
             "but nothing else can be started or stopped until it returns; look at the profiler's server and network"
         )
         self._journal.complain("stuck", message, about="stuck", level=logging.ERROR, operation=call.name)

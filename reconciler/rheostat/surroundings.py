@@ -17,10 +17,10 @@ def is_worker() -> bool:
 def on_exit_of_worker(call: Callable[[], None]) -> None:
     """Have it called when a worker ends: most leave by ``os._exit``, where no atexit handler runs."""
     for name in ("multiprocessing.util", "billiard.util"):
-        util = sys.modules.get(name)
+        util = _imported(name)
         if util is not None:
             util.Finalize(None, call, exitpriority=0)
-    signals = sys.modules.get("celery.signals")
+    signals = _imported("celery.signals")
     if signals is not None:
         # Celery's pool leaves without running billiard's finalisers.
         signals.worker_process_shutdown.connect(lambda **_: call(), weak=False)
@@ -29,10 +29,11 @@ def on_exit_of_worker(call: Callable[[], None]) -> None:
 def green_threads() -> str:
     """Who has replaced the interpreter's threads by green ones, if anybody has: a native thread that meets their
     locks can hang the process."""
-    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
-    if gevent is not None and gevent.is_module_patched("threading"):
+    gevent = getattr(_imported("gevent.monkey"), "is_module_patched", None)
+    if gevent is not None and gevent("threading"):
         return "gevent"
-    return "eventlet" if eventlet is not None and eventlet.is_monkey_patched("thread") else ""
+    eventlet = getattr(_imported("eventlet.patcher"), "is_monkey_patched", None)
+    return "eventlet" if eventlet is not None and eventlet("thread") else ""
 
 
 def in_main_thread() -> bool:
@@ -50,7 +51,7 @@ def linger() -> None:
 def other_profilers() -> list[str]:
     """Profilers that run in this process already, as far as they can be known."""
     found = [f"the thread {each.name}" for each in threading.enumerate() if "profil" in each.name.lower()]
-    ddtrace = getattr(sys.modules.get("ddtrace.profiling.bootstrap"), "profiler", None)
+    ddtrace = getattr(_imported("ddtrace.profiling.bootstrap"), "profiler", None)
     if ddtrace is not None and _is_running(ddtrace):
         found.append("ddtrace")
     if signal.getitimer(signal.ITIMER_PROF)[0] > 0:
@@ -71,10 +72,18 @@ def _is_running(profiler: Any) -> bool:
 
 
 def _parent(module: str) -> Any:
-    process = sys.modules.get(module)
+    process = _imported(module)
     if process is None:
         return None
-    if hasattr(process, "parent_process"):
-        return process.parent_process()
+    parent = getattr(process, "parent_process", None)
+    if parent is not None:
+        return parent()
     # Billiard's children know their parent by its pid alone.
-    return getattr(process.current_process(), "_parent_pid", None)
+    current = getattr(process, "current_process", None)
+    return None if current is None else getattr(current(), "_parent_pid", None)
+
+
+def _imported(name: str) -> Any:
+    """The module, unless it is not there, or only half: another thread may be importing it."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module

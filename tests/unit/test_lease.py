@@ -34,6 +34,13 @@ def test_only_what_is_wanted_is_kept_and_it_is_a_copy() -> None:
     assert Knowledge(Reading({"rate": 1}, {"rate": "OFF"}, {})) == known
 
 
+def test_a_layer_that_is_stale_from_the_beginning_has_begun() -> None:
+    """Once its lease is over it is passed over, and the next layer decides."""
+    first = learn(Reading({"on": False}, stale_since=0.0), ["on"], 0.0, IGNORANCE._replace(layer="layer 1"))
+    layers = [first, Knowledge(ON, layer="layer 2")]
+    assert decide(RULES, layers, killed=False, lease=LEASE, now=LEASE, held={}).resolution.desired.on
+
+
 @pytest.mark.parametrize(
     ("stale_since", "expected"),
     [(None, None), (40.0, 40.0), (100.0, 100.0), (1e9, 100.0), (math.inf, 100.0), (math.nan, 100.0)],

@@ -174,10 +174,10 @@ def test_repeats_are_folded_into_a_count(journal: Journal, memory: Memory, clock
 
 def test_texts_that_differ_each_time_are_folded_too(journal: Journal, memory: Memory, clock: Clock) -> None:
     """A request's number in each text does not make a flood."""
-    for number in range(1000):
+    for number in range(6000):
         journal.complain("source_unavailable", f"request {number} failed", about="source")
         clock.now += 0.05
-    assert len(memory.records) < 20
+    assert len(memory.records) < 8 + 6
 
 
 def test_something_else_is_told_at_once(journal: Journal, memory: Memory) -> None:
@@ -215,6 +215,14 @@ def test_each_distinct_adjustment_is_told_once(journal: Journal, memory: Memory)
         (level, event, fields) for level, event, _, fields in memory.records
     ]
     assert "adjusted sample_rate: asked 300, given 250 (max 250 (clamp))" == memory.messages[0]
+
+
+def test_adjustments_that_differ_each_time_are_folded(journal: Journal, memory: Memory, clock: Clock) -> None:
+    """A request's number in what the source says of a flag, or a flag that counts, does not make a flood."""
+    for number in range(600):
+        journal.adjusted([Adjustment("sample_rate", "x", 20, f"the source says: request {number} failed")])
+        clock.now += 0.5
+    assert len(memory.records) < 8 + 6
 
 
 def test_an_exception_is_described_in_one_short_line() -> None:

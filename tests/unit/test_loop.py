@@ -293,6 +293,18 @@ def test_a_probe_that_gives_nonsense_changes_nothing(health: object) -> None:
     assert ("unknown", State.RUNNING) == (it.status.health.status, it.status.state)
 
 
+def test_a_probe_that_is_late_each_time_is_told_once_a_minute() -> None:
+    """One ERROR, and one INFO once it returns, of those that come within a minute."""
+    it = running(backend=ProbedBackend())
+    told = []
+    for _ in range(5):
+        it.wait(10.0)
+        it.finish()
+        told.append((len(messages(it, "stuck")), len(messages(it, "recovered"))))
+        it.wait(30.0)
+    assert [(1, 1), (1, 1), (2, 2), (2, 2), (3, 3)] == told
+
+
 def test_a_probe_that_raises_changes_nothing() -> None:
     """A probe that fails says nothing about the session."""
     it = running(backend=ProbedBackend())
