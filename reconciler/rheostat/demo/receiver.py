@@ -150,6 +150,12 @@ class Receiver:
             profiles = self._wait_for_change(profiles, deadline, since)
         return found
 
+    def wait_for_refusal(self, timeout: float) -> None:
+        """Wait until a push was refused; raises TimeoutError if there is none within `timeout` seconds."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: self._refused, timeout):
+                raise TimeoutError("no push was refused")
+
     def _wait_for_change(self, known: tuple[Profile, ...], deadline: float, since: int) -> tuple[Profile, ...]:
         with self._arrived:
             if self._arrived.wait_for(lambda: self._profiles is not known, deadline - time.monotonic()):
