@@ -3,37 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from rheostat import Identity, Observer, Reading, SourceUnavailable, Value
+from rheostat import Identity, Observer, Value
 from rheostat.calls import Returned
 from rheostat.log import Journal
 from rheostat.loop import Loop
 from rheostat.policy import Policy
 from rheostat.rules import Rules
+from rheostat.testing import Log, ScriptedSource, VirtualClock
 
 IDENTITY = Identity("shop", "host-1", {}, 4711)
-
-
-class Clock:
-    """Monotonic seconds that pass only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Records:
-    """A sink that keeps what was logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[int, str, str, Mapping[str, Any]]] = []
-
-    def write(self, level: int, event: str, message: str, fields: Mapping[str, Any]) -> None:
-        self.lines.append((level, event, message, fields))
-
-    def events(self) -> list[str]:
-        return [event for _, event, _, _ in self.lines]
 
 
 class HeldCalls:
@@ -50,33 +28,6 @@ class HeldCalls:
         function, done = self.pending.pop()
         result = function() if error is None else None
         done(Returned(result, error, 0.01))
-
-
-class ScriptedSource:
-    """Says what the test has put in `values`, or raises `failure`."""
-
-    Options: ClassVar[type] = dict
-
-    def __init__(self) -> None:
-        self.values: dict[str, object] = {}
-        self.failure: BaseException | None = None
-        self.garbage: object = None
-        self.errors: dict[str, str] = {}
-        self.stale_since: float | None = None
-        self.poll_interval: float | None = None
-
-    def open(self, changed: Callable[[], None]) -> None:
-        self.changed = changed
-
-    def read(self, wanted: Mapping[str, type]) -> Reading:
-        if self.failure is not None:
-            raise self.failure
-        if self.garbage is not None:
-            return self.garbage  # type: ignore[return-value]  # what a careless plug-in might give
-        return Reading(dict(self.values), errors=dict(self.errors), stale_since=self.stale_since)
-
-    def close(self) -> None:
-        self.failure = SourceUnavailable("closed")
 
 
 class RecordingBackend:
@@ -100,8 +51,8 @@ class Stepped:
     """A loop with everything around it in the test's hands."""
 
     def __init__(self, rules: Rules, policy: Policy, observers: tuple[Observer, ...] = (), backend: Any = None) -> None:
-        self.clock = Clock()
-        self.records = Records()
+        self.clock = VirtualClock()
+        self.records = Log(self.clock)
         self.calls = HeldCalls()
         self.source = ScriptedSource()
         self.backend = backend or RecordingBackend()

@@ -76,6 +76,7 @@ class Loop:
         self._applied: Mapping[str, Value] = NO_SETTINGS
         self._stop_failures = 0
         self._stop_retry_at = -math.inf
+        self._off_is_news = False
         self._stop_trigger = Trigger.STOPPED
         self._health = UNKNOWN_HEALTH
         self._probe_at = math.inf
@@ -83,6 +84,7 @@ class Loop:
 
         self._told_to_close = False
         self._closing = False
+        self._is_last_stop = False
         self._gave_up = False
         self._changed = True
         self.snapshot = Snapshot(pid=identity.pid, source_reason=IGNORANCE.reason)
@@ -108,7 +110,9 @@ class Loop:
     def step(self) -> float:
         """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
         # Once for the whole step: another thread may say it between two looks at it.
-        self._closing = self._told_to_close
+        closing = self._told_to_close
+        self._changed |= closing is not self._closing
+        self._closing = closing
         if self._inherited is not None:
             self._leave_parent(self._inherited)
         # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
@@ -149,8 +153,8 @@ class Loop:
             return
         self._cause = explain(self._rules, before, intent)
         self._gate.wanted(now)
+        self._off_is_news = not desired.on
         if not desired.on:
-            self._stop_retry_at = -math.inf
             self._error = self._error if self._stop_failures else ""
 
     @property
@@ -164,7 +168,7 @@ class Loop:
             if self._may_start(now):
                 self._start(now)
         elif self._stop_failures:
-            if now >= self._stop_retry_at or (self._closing and not self._gave_up):
+            if self._off_is_news or now >= self._stop_retry_at or (self._closing and not self._gave_up):
                 self._stop(self._stop_trigger, self._closing_cause(), now)
         elif not self._desired.on:
             self._stop(Trigger.STOPPED, self._closing_cause(), now)
@@ -189,6 +193,8 @@ class Loop:
 
     def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
         self._stop_trigger = trigger
+        self._off_is_news = False
+        self._is_last_stop = self._closing
         call = Call("stop", now, now + self._policy.stop_deadline, trigger, cause)
         self._call(call, self._backend.stop)
         if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:
@@ -263,7 +269,7 @@ class Loop:
         self._stop_failures += 1
         self._stop_retry_at = now + self._policy.backoff.delay(self._stop_failures, self._random)
         self._error = f"stop failed: {self._journal.describe(error)}"
-        self._gave_up = self._closing
+        self._gave_up = self._is_last_stop
         self._journal.complain(
             "stop_failed",
             f"the profiler could not be stopped: {self._journal.describe(error)}",

@@ -51,12 +51,16 @@ def running(rate: int = 20, **options: Any) -> Stepped:
     return it
 
 
+def events(it: Stepped) -> list[str]:
+    return [line.event for line in it.records.lines]
+
+
 def messages(it: Stepped, event: str) -> list[str]:
-    return [message for _, each, message, _ in it.records.lines if each == event]
+    return [line.message for line in it.records.of(event)]
 
 
 def fields(it: Stepped, event: str) -> Mapping[str, Any]:
-    return next(fields for _, each, _, fields in reversed(it.records.lines) if each == event)
+    return it.records.of(event)[-1].fields
 
 
 def test_a_source_that_never_answered_means_off() -> None:
@@ -106,7 +110,7 @@ def test_a_source_that_comes_back_resumes() -> None:
     it.finish()
     assert State.RUNNING is it.status.state
     assert ("lease", "the source answers again") == it.status.last_transition.cause[::4]
-    assert "source_recovered" in it.records.events()
+    assert "source_recovered" in events(it)
 
 
 def test_each_outage_is_one_line_a_minute() -> None:
@@ -181,7 +185,7 @@ def test_a_start_that_fails_is_retried_with_backoff() -> None:
         it.wait(expected)
         assert "start" == it.status.operation.name
     it.finish()
-    assert ("", "recovered") == (it.status.error, it.records.events()[-2])
+    assert ("", "recovered") == (it.status.error, events(it)[-2])
 
 
 def test_a_permanent_error_waits_for_the_flags_to_change() -> None:
@@ -225,7 +229,7 @@ def test_a_call_past_its_deadline_is_stuck_and_its_late_result_counts() -> None:
     it.wait(50.0)
     operation = it.status.operation
     assert ("start", 60.0, True) == (operation.name, operation.age, operation.stuck)
-    [(level, message)] = [(level, text) for level, event, text, _ in it.records.lines if event == "stuck"]
+    [(level, message)] = [(line.level, line.message) for line in it.records.of("stuck")]
     assert logging.ERROR == level
     assert "has not returned for 10.0 s" in message
     it.source.values = {"on": False}
@@ -233,10 +237,33 @@ def test_a_call_past_its_deadline_is_stuck_and_its_late_result_counts() -> None:
     it.finish()
     assert "stop" == it.status.operation.name
     it.finish()
-    assert ["started", "stopped"] == [
-        fields["trigger"] for _, event, _, fields in it.records.lines if event == "transition"
-    ]
+    assert ["started", "stopped"] == [line.fields["trigger"] for line in it.records.of("transition")]
     assert ["the backend's start returned after 0.0 s"] == messages(it, "recovered")
+
+
+def test_the_end_has_a_stop_of_its_own() -> None:
+    """A stop that was in flight when the process began to end, and failed, is tried once more, and only once."""
+    it = running()
+    it.source.values = {"on": True, "rate": 60}
+    it.step()
+    it.loop.close()
+    it.finish(RuntimeError("boom"))
+    assert ("stop", False) == (it.status.operation.name, it.loop.finished)
+    it.finish(RuntimeError("boom"))
+    assert it.loop.finished
+
+
+def test_off_does_not_wait_for_the_backoff_of_a_restart() -> None:
+    """The stop of a restart fails after off was wanted: it is tried again at once, and only then backed off from."""
+    it = running()
+    it.source.values = {"on": True, "rate": 60}
+    it.step()
+    it.source.values = {"on": False}
+    it.step()
+    it.finish(RuntimeError("boom"))
+    assert "stop" == it.status.operation.name
+    it.finish(RuntimeError("boom"))
+    assert it.status.operation is None
 
 
 def test_off_during_a_restart_starts_nothing() -> None:

@@ -9,8 +9,8 @@ from rheostat.config import Plugin
 from rheostat.identity import Identity
 from rheostat.log import Journal
 from rheostat.sources import open_sources
+from rheostat.testing import Log, ScriptedSource, VirtualClock
 from rheostat.watch import Watch
-from stepping import Clock, Records, ScriptedSource
 
 WANTED: Mapping[str, type] = {"on": bool}
 IDENTITY = Identity("shop", "host-1", {}, 1)
@@ -20,8 +20,8 @@ class Watched:
     """Two layers, watched."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.records = Records()
+        self.clock = VirtualClock()
+        self.records = Log(VirtualClock())
         self.upper, self.lower = ScriptedSource(), ScriptedSource()
         layers = {"layer 1 (upper)": self.upper, "layer 2 (lower)": self.lower}
         self.watch = Watch(layers, WANTED, None, Journal(self.records, self.clock))
@@ -40,7 +40,7 @@ def test_each_layer_is_told_of_by_itself() -> None:
     assert [
         "flag source layer 2 (lower): gone; it tries again in 9 s",
         "flag source layer 2 (lower): it answers again",
-    ] == [message for _, _, message, _ in it.records.lines]
+    ] == [line.message for line in it.records.lines]
 
 
 def test_one_that_has_only_just_begun_is_not_complained_about() -> None:
@@ -53,7 +53,7 @@ def test_one_that_has_only_just_begun_is_not_complained_about() -> None:
     it.upper.failure = SourceUnavailable("no answer")
     it.upper.poll_interval = 1.0
     it.look()
-    assert ["source_unavailable"] == it.records.events()
+    assert ["source_unavailable"] == [line.event for line in it.records.lines]
     assert not it.watch.may_answer_soon(0.5)
 
 
@@ -64,7 +64,7 @@ def test_what_fails_and_recovers_all_the_time_is_told_once_a_minute() -> None:
         it.upper.failure = SourceUnavailable("cut") if second % 2 == 0 else None
         assert ("layer 1 (upper): cut" if second % 2 == 0 else "") == it.look()
         it.clock.now += 1.0
-    assert ["source_unavailable", "source_recovered"] * 2 == it.records.events()
+    assert ["source_unavailable", "source_recovered"] * 2 == [line.event for line in it.records.lines]
 
 
 def test_a_failure_long_after_the_last_is_told_at_once() -> None:
@@ -77,7 +77,7 @@ def test_a_failure_long_after_the_last_is_told_at_once() -> None:
         it.look()
         it.clock.now += 61.0
         it.look()
-    assert ["source_unavailable", "source_recovered"] * 3 == it.records.events()
+    assert ["source_unavailable", "source_recovered"] * 3 == [line.event for line in it.records.lines]
 
 
 def test_it_looks_again_as_soon_as_any_layer_needs() -> None:
@@ -109,7 +109,7 @@ def test_a_layer_that_cannot_be_built_does_not_stand_in_the_others_way(monkeypat
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     sources = open_sources({"1": Plugin(Refusing, {}), "2": Plugin(Willing, {})}, IDENTITY, lambda: None)
-    watch = Watch(sources, WANTED, None, Journal(Records(), lambda: now))
+    watch = Watch(sources, WANTED, None, Journal(Log(VirtualClock()), lambda: now))
     seen = watch.look(now)
     assert "1: it could not be built: OSError: no route to host" == seen.trouble
     assert (None, {"on": True}) == (seen.layers[0].reading, (seen.layers[1].reading or Reading({})).values)
