@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-oldest soak check bench lock clean
+.PHONY: demo test test-oldest soak coverage check bench lock clean
 
 demo: $(VENV)/ready
 	$(RUN) -m rheostat demo
@@ -27,6 +27,13 @@ test-oldest: $(VENV)/oldest/ready
 soak: $(VENV)/ready
 	$(RUN) -m pytest -m "soak or not soak" --timeout 1800 --junit-xml $(VENV)/soak.xml
 	PYTHONPATH=tests $(RUN) tests/servers.py $(VENV)/soak.xml
+
+# Of the core, line and branch, in whatever process the tests run it.
+coverage: $(VENV)/wheel/ready
+	rm -f .coverage .coverage.*
+	$(VENV)/wheel/bin/python -m coverage run -m pytest
+	$(VENV)/wheel/bin/python -m coverage combine --quiet
+	$(VENV)/wheel/bin/python -m coverage report
 
 check: $(VENV)/ready
 	$(RUN) -m ruff format --check .
@@ -53,6 +60,14 @@ $(VENV)/bin/uv:
 $(VENV)/ready: $(VENV)/bin/uv pyproject.toml requirements.lock
 	$(RUN) -m uv pip sync --quiet --python $(RUN) requirements.lock
 	$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --editable .
+	touch $@
+
+$(VENV)/wheel/ready: $(VENV)/ready $(shell find reconciler backends flagsources -name '*.py')
+	rm -rf $(VENV)/wheel/dist
+	$(RUN) -m uv venv --quiet --clear --python $(RUN) $(VENV)/wheel
+	$(RUN) -m uv build --quiet --wheel --out-dir $(VENV)/wheel/dist .
+	$(RUN) -m uv pip install --quiet --python $(VENV)/wheel/bin/python --requirement requirements.lock
+	$(RUN) -m uv pip install --quiet --python $(VENV)/wheel/bin/python --no-deps $(VENV)/wheel/dist/*.whl
 	touch $@
 
 $(VENV)/oldest/ready: $(VENV)/ready

@@ -118,3 +118,16 @@ def test_the_entry_points_are_the_built_ins() -> None:
     entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     for family in (SOURCES, BACKENDS):
         assert {kind: builtin.target for kind, builtin in family.builtins.items()} == entry_points[family.group]
+
+
+def test_each_promise_names_a_test_that_is_there() -> None:
+    """The README's list of promises is one of tests."""
+    promises = README.partition("## What is promised")[2].partition("What cannot be promised")[0]
+    linked = re.findall(r"\[([tT]est\w+)\]\((tests/[\w/]+\.py)\)", promises)
+    assert len(linked) >= promises.count("\n- **")
+    missing = [
+        name
+        for name, path in linked
+        if not re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+    assert [] == missing
