@@ -15,12 +15,13 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/ready
 	$(RUN) -m rheostat demo
 
+# Most tests wait for processes and servers, so two of them share the machine.
 test: $(VENV)/ready
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 # With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own.
 test-oldest: $(VENV)/oldest/ready
-	$(VENV)/oldest/bin/python -m pytest -m "not newest and not soak" tests/unit tests/properties \
+	$(VENV)/oldest/bin/python -m pytest -n 2 --dist worksteal -m "not newest and not soak" tests/unit tests/properties \
 		tests/integration/test_pyroscope.py tests/integration/test_sources.py
 
 # The common rows of the table are tests of the normal run.

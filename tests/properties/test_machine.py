@@ -1,6 +1,7 @@
 """Whatever happens, in any order, the invariants hold."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -22,7 +23,7 @@ TestProfiling.pytestmark = [pytest.mark.timeout(600)]
 
 @pytest.mark.soak
 @pytest.mark.timeout(NIGHT + 600)
-def test_a_night_of_search(record_property: pytest.RecordProperty) -> None:
+def test_a_night_of_search(record_property: Callable[[str, object], None]) -> None:
     """Examples that are new each time, for twenty minutes."""
     until, rounds = time.monotonic() + NIGHT, 0
     while time.monotonic() < until:
