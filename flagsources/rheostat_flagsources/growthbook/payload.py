@@ -26,7 +26,9 @@ class Payload(NamedTuple):
         return bool(self.updated and other.updated) and self.updated < other.updated
 
     def says_the_same_as(self, other: "Payload") -> bool:
-        return (self.features, self.saved_groups) == (other.features, other.saved_groups)
+        ours, theirs = (self.features, self.saved_groups), (other.features, other.saved_groups)
+        # To Python 1 and True are equal, to who reads the flags they are not.
+        return ours == theirs and repr(ours) == repr(theirs)
 
     def needed_for(self, flag: str) -> dict[str, Any]:
         """The feature and those that are its prerequisites, so that no other can do harm."""
