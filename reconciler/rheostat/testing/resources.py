@@ -1,0 +1,76 @@
+"""What a process holds: threads and open files, those of native code included where the kernel tells of them."""
+
+import gc
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, Self
+
+_TASKS: Final = "/proc/self/task"
+_FILES: Final = next((each for each in ("/proc/self/fd", "/dev/fd") if os.path.isdir(each)), "")
+_LOOK_AGAIN: Final = 0.05
+
+
+class Resources(NamedTuple):
+    """The threads and files at one moment. `tasks` are the kernel's threads; 0 where it does not tell."""
+
+    threads: frozenset[threading.Thread]
+    tasks: int
+    files: int
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(frozenset(threading.enumerate()), _count(_TASKS), _count(_FILES))
+
+    def more_than(self, before: "Resources") -> str:
+        """What is there now and was not, in words; empty if nothing is."""
+        # A thread that ended meanwhile makes room for another.
+        new = len(self.threads) - len(before.threads)
+        names = sorted(thread.name for thread in self.threads - before.threads)
+        found = []
+        if new > 0:
+            found.append(f"{new} more Python threads ({', '.join(names)})")
+        elif self.tasks > before.tasks:
+            found.append(f"{self.tasks - before.tasks} more native threads")
+        if self.files > before.files:
+            found.append(f"{self.files - before.files} more open files or sockets")
+        return " and ".join(found)
+
+
+def what_is_left(before: Resources, patience: float) -> str:
+    """What is there beyond `before` and stays for `patience` seconds, in words; empty if nothing does."""
+    deadline = time.monotonic() + patience
+    while left := Resources.now().more_than(before):
+        if time.monotonic() > deadline:
+            return left
+        collect_garbage()
+        time.sleep(_LOOK_AGAIN)
+    return ""
+
+
+def collect_garbage() -> None:
+    """Some clients leave their sockets to the garbage collector, which warns of each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@contextmanager
+def nothing_is_left(what: str, patience: float) -> Iterator[None]:
+    """AssertionError unless the threads and files that come within the block are gone soon after it."""
+    before = Resources.now()
+    yield
+    left = what_is_left(before, patience)
+    assert not left, (
+        f"{what}, {left} are left after {patience:g} s; expected none: end your threads and close your connections"
+    )
+
+
+def _count(folder: str) -> int:
+    try:
+        return len(os.listdir(folder))
+    except OSError:
+        return 0

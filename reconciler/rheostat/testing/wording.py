@@ -1,0 +1,19 @@
+"""What people get to read of a plug-in's troubles."""
+
+import re
+from typing import Final
+
+from rheostat.values import LONGEST_LINE
+
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}\b", re.IGNORECASE)
+
+
+def what_is_wrong_with(text: object) -> str:
+    """What is expected of a reason instead of this; empty if it is fine."""
+    if type(text) is not str or not text.strip():
+        return "a text: where, what was found, what to do"
+    if not text.isprintable() or len(text) > LONGEST_LINE:
+        return f"one line of at most {LONGEST_LINE} characters"
+    if _ADDRESS.search(text):
+        return "no addresses of objects, which differ each time"
+    return ""
