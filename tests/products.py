@@ -19,6 +19,7 @@ from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
+import remote_provider
 from vendors.faults import Fault
 from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer, StreamEvent
 from vendors.launchdarkly import LaunchDarklyServer
@@ -230,6 +231,8 @@ _GROWTHBOOK: Final[Mapping[Fault, Effect]] = {
     Fault.EMPTY: Unavailable("found nothing, expected JSON"),
     Fault.ENCRYPTED_WRONG: Unavailable("set decryption_key"),
     Fault.MALFORMED: Malformed("malformed feature"),
+    Fault.BAD_HEADERS: Unnoticed(),
+    Fault.TRICKLE: Unavailable("the answer was not complete"),
 }
 
 
@@ -241,7 +244,7 @@ class GrowthBook(_Served):
     encrypted: bool = False
     streaming: bool = True
     poll_interval: str = "1s"
-    timeout: str = "300ms"
+    timeout: str = "1s"
     server: GrowthBookServer = field(default_factory=GrowthBookServer)
 
     def __post_init__(self) -> None:
@@ -287,6 +290,7 @@ _LAUNCHDARKLY: Final[Mapping[Fault, Effect]] = {
     Fault.STREAM_ENDS_EVERY_SECOND: Flapping(),
     # The SDK takes all flags of a message or none.
     Fault.MALFORMED: Unavailable("error in flag/segment data"),
+    Fault.BAD_HEADERS: Unnoticed(),
 }
 
 
@@ -417,7 +421,7 @@ class HostsProvider(Product):
         "fatal": Unavailable("in state FATAL: the key is wrong"),
         "stale": Unavailable("stale"),
         "hangs": Unavailable("does not answer"),
-        "raises": Malformed("GENERAL: the evaluation failed"),
+        "raises": Unavailable("answers GENERAL: the evaluation failed"),
         "malformed": Malformed("TYPE_MISMATCH"),
     }
 
@@ -438,7 +442,7 @@ class HostsProvider(Product):
         api.clear_providers()
 
     def section(self) -> dict[str, object]:
-        return {"kind": "openfeature", "start_wait": "300ms"}
+        return {"kind": "openfeature", "start_wait": "1s"}
 
     def say(self, flags: Flags) -> None:
         self._flags = flags
@@ -467,6 +471,46 @@ class HostsProvider(Product):
         self.provider.working.set()
         self.provider.emit_provider_ready(ProviderEventDetails())
         self.say(self._flags)
+
+
+_REMOTE: Final[Mapping[Fault, Effect]] = {
+    **{fault: Unavailable("GENERAL: HTTP Error") for fault in Fault if fault.status},
+    Fault.HANG: Unavailable("does not answer"),
+    Fault.CUT: Unavailable("GENERAL"),
+    Fault.RESET: Unavailable("GENERAL"),
+    Fault.REFUSED: Unavailable("Connection refused"),
+    Fault.GARBAGE: Unavailable("GENERAL"),
+    Fault.HTML: Unavailable("GENERAL"),
+    Fault.EMPTY: Unavailable("GENERAL"),
+    Fault.BAD_HEADERS: Unnoticed(),
+}
+
+
+class RemoteProduct(_Served):
+    """OpenFeature over a provider that asks a server for each evaluation."""
+
+    faults = cast("Mapping[str, Effect]", _REMOTE)
+
+    def __init__(self) -> None:
+        self.server = GrowthBookServer()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        remote_provider.url = f"{self.server.url}{self.server.features_path}"
+        install(provider=remote_provider.make)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        uninstall()
+        api.clear_providers()
+        super().__exit__()
+
+    @property
+    def where(self) -> str:
+        return "provider remote"
+
+    def section(self) -> dict[str, object]:
+        return {"kind": "openfeature", "provider": f"{HOST}:provider", "start_wait": "1s", "poll_interval": "200ms"}
 
 
 class Layers(Product):
@@ -570,6 +614,7 @@ PRODUCTS: Final[Mapping[str, Callable[[Path], Product]]] = {
     "launchdarkly": lambda _: LaunchDarkly(),
     "openfeature-flagd": Flagd,
     "openfeature-host": lambda _: HostsProvider(),
+    "openfeature-remote": lambda _: RemoteProduct(),
     "layers-override": override_above_growthbook,
     "layers-fallback": launchdarkly_above_fallback,
 }

@@ -22,7 +22,7 @@ from rheostat import (
 )
 
 REQUIREMENT: Final = "rheostat[launchdarkly]"
-LOGGERS: Final = ("ldclient.util", "ldclient.flag", "urllib3.connectionpool")
+LOGGERS: Final = ("ldclient.util", "ldclient.flag", "urllib3.connection", "urllib3.connectionpool")
 
 EVALUATE_AGAIN: Final = 10.0
 """Seconds after which flags are evaluated again though no change was heard of: some data sources tell of none."""
@@ -59,6 +59,8 @@ class LaunchDarklyOptions:
             wrong["sdk_key"] = "the SDK key of an environment"
         if not _KIND.fullmatch(self.context_kind) or self.context_kind in ("kind", "multi"):
             wrong["context_kind"] = "a context kind of letters, digits, dots and dashes, other than kind and multi"
+        if self.start_wait < 0.1:
+            wrong["start_wait"] = "at least 100ms"
         for name in ("relay", "base_uri", "stream_uri"):
             url: Url | None = getattr(self, name)
             if url is not None and not url.reveal().startswith(("http://", "https://")):
@@ -124,8 +126,7 @@ class LaunchDarklySource:
         try:
             if self._client is not None:
                 with self._log.speaking():
-                    self._client.flag_tracker.remove_listener(self._hear)
-                    self._client.data_source_status_provider.remove_listener(self._hear)
+                    self._stop_hearing()
                     if self._options.client is None:
                         self._client.close()
         finally:
@@ -140,6 +141,10 @@ class LaunchDarklySource:
         self._client = self._make(ldclient) if self._options.client is None else self._take(self._options.client)
         self._client.flag_tracker.add_listener(self._hear)
         self._client.data_source_status_provider.add_listener(self._hear)
+
+    def _stop_hearing(self) -> None:
+        self._client.flag_tracker.remove_listener(self._hear)
+        self._client.data_source_status_provider.remove_listener(self._hear)
 
     def _make(self, ldclient: Any) -> Any:
         """A client of our own: never through ``ldclient.set_config()``, which would close the application's."""
@@ -180,9 +185,12 @@ class LaunchDarklySource:
         state = status.state.name
         if self._client.is_initialized() and state in ("VALID", "INITIALIZING"):
             return
+        if state == "OFF" and self._options.client is not None:
+            # The application may have put another in its place: that is taken at the next look.
+            self._stop_hearing()
+            self._client = None
+            raise SourceUnavailable(f"{self._where}: the client was shut down")
         if status.error is None:
-            if state == "OFF":
-                raise SourceUnavailable(f"{self._where}: the client was shut down")
             raise self._not_connected(f"{self._where}: no answer yet")
         if state == "OFF":
             # Older versions of the SDK never try again after a 401, for one.

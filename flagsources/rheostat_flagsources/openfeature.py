@@ -33,6 +33,8 @@ _UNTIL_EVENTS_COME: Final = 1.0
 """Seconds between looks as long as no event has ever come: in a forked child none may."""
 
 _UNTIL_ERROR_IS_TOLD: Final = 0.2
+_LAST_WORDS: Final = 1.0
+"""The most seconds that a provider's threads are waited for at the end."""
 
 _EVENTS: Final = ("PROVIDER_READY", "PROVIDER_ERROR", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED")
 
@@ -71,8 +73,9 @@ class OpenFeatureOptions:
         wrong = {}
         if not self.domain:
             wrong["domain"] = "the name of an OpenFeature domain"
-        if self.poll_interval < 0.1:
-            wrong["poll_interval"] = "at least 100ms"
+        for name in ("poll_interval", "start_wait"):
+            if getattr(self, name) < 0.1:
+                wrong[name] = "at least 100ms"
         if wrong:
             raise InvalidOptions(wrong)
 
@@ -132,9 +135,10 @@ class OpenFeatureSource:
     def close(self) -> None:
         self._closed.set()
         self._wake.set()
-        if self._thread is not None:
+        if self._thread is None:
+            self._log.detach()
+        else:
             self._thread.join(0.3)
-        self._log.detach()
 
     def _work(self) -> None:
         try:
@@ -142,6 +146,8 @@ class OpenFeatureSource:
                 self._repeat()
         finally:
             self._let_go()
+            self._hear_out()
+            self._log.detach()
 
     def _repeat(self) -> None:
         while True:
@@ -275,6 +281,7 @@ class OpenFeatureSource:
         values: dict[str, object] = {}
         reasons: dict[str, str] = {}
         errors: dict[str, str] = {}
+        failures: list[str] = []
         for flag, kind in (self._wanted or {}).items():
             details, is_default = self._details(flag, kind)
             code = _code(details)
@@ -283,10 +290,14 @@ class OpenFeatureSource:
             reasons[flag] = code or _reason(details)
             if code and code != "FLAG_NOT_FOUND":
                 errors[flag] = f"{code}: {details.error_message}"
+                failures.append(f"{code}: {details.error_message}" if code == "GENERAL" else "")
             elif not code and not is_default:
                 values[flag] = details.value
                 if isinstance(details.value, bool) and kind in (int, float):
                     errors[flag] = "TYPE_MISMATCH: found a boolean, expected a number"
+        if failures and len(failures) == len(reasons) and all(failures):
+            # A provider that asks its server for each evaluation has no other word for an outage.
+            raise SourceUnavailable(f"{self._called} answers {failures[0]}")
         return Reading(values, reasons, errors)
 
     def _details(self, flag: str, kind: type) -> tuple[Any, bool]:
@@ -313,6 +324,12 @@ class OpenFeatureSource:
             if self._provider is not None and self._client.provider is self._provider:
                 no_op = import_vendor("openfeature.provider.no_op_provider", REQUIREMENT).NoOpProvider
                 import_vendor("openfeature.api", REQUIREMENT).set_provider(no_op(), self._domain)
+
+    def _hear_out(self) -> None:
+        """Until the provider's threads have ended, which the SDK does not wait for: they may have something to log."""
+        until = time.monotonic() + _LAST_WORDS
+        for thread in self._providers_threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _code(details: Any) -> str:

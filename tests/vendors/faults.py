@@ -37,6 +37,11 @@ class Fault(StrEnum):
     ENCRYPTED_WRONG = "encrypted wrong"
     """Flags come encrypted with a key that is not the client's."""
 
+    BAD_HEADERS = "bad headers"
+    """Every answer has a line among its headers that is none; all else works."""
+    TRICKLE = "trickle"
+    """Answers come a byte at a time and have no end; open streams live on."""
+
     @property
     def status(self) -> int | None:
         """The HTTP status, for those that are one."""

@@ -29,6 +29,9 @@ from vendors.wire import (
 PATIENCE: Final = 10.0
 """Seconds after which a wait has failed, however slow the machine."""
 
+TRICKLE_PAUSE: Final = 0.1
+"""Seconds from one byte to the next under `Fault.TRICKLE`."""
+
 STREAM_LIFETIME: Final = 1.0
 """Seconds that a stream lasts under `Fault.STREAM_ENDS_EVERY_SECOND`."""
 
@@ -43,13 +46,16 @@ class _Next(Enum):
 
     REQUEST = auto()
     DEPARTURE = auto()
+    TRICKLE = auto()
     CLOSE = auto()
 
 
 class FlagServer(ABC):
     """A feature flag product on loopback, from the entry to the exit of a `with` block."""
 
-    faults: ClassVar[tuple[Fault, ...]] = tuple(fault for fault in Fault if fault is not Fault.ENCRYPTED_WRONG)
+    faults: ClassVar[tuple[Fault, ...]] = tuple(
+        fault for fault in Fault if fault not in (Fault.ENCRYPTED_WRONG, Fault.TRICKLE)
+    )
     """Those that make sense for this product."""
 
     def __init__(self) -> None:
@@ -209,6 +215,8 @@ class FlagServer(ABC):
             if ends_soon and not connection.left(STREAM_LIFETIME) and self._ended(connection):
                 return False
             connection.left()
+        while follows is _Next.TRICKLE and not connection.left(TRICKLE_PAUSE):
+            connection.send(b" ")
         return follows is _Next.REQUEST
 
     def _ended(self, stream: Connection) -> bool:
@@ -231,6 +239,13 @@ class FlagServer(ABC):
         if page is None and self._wants_stream(request):
             return self._stream(connection)
         page = page or self._tagged()
+        if self._fault is Fault.TRICKLE:
+            self._held.add(connection)
+            connection.send(page.head)
+            return _Next.TRICKLE
+        if self._fault is Fault.BAD_HEADERS:
+            connection.send(_spoiled(page.head) + page.body)
+            return _Next.REQUEST
         if self._fault is Fault.CUT:
             connection.send(page.head + half(page.body))
             return _Next.CLOSE
@@ -266,7 +281,8 @@ class FlagServer(ABC):
         if self._fault is Fault.STREAM_ENDS_AT_ONCE:
             connection.send(STREAM_HEAD + chunk(self._greeting()) + LAST_CHUNK)
             return _Next.CLOSE
-        connection.send(STREAM_HEAD + chunk(self._opening()))
+        stream_head = _spoiled(STREAM_HEAD) if self._fault is Fault.BAD_HEADERS else STREAM_HEAD
+        connection.send(stream_head + chunk(self._opening()))
         self._streams.add(connection)
         if self._fault is Fault.STREAM_SILENT:
             self._held.add(connection)
@@ -281,7 +297,7 @@ class FlagServer(ABC):
         """Let open streams, and whoever is connected, feel the new fault. Returns those that it ends."""
         streams = self._streams - self._held
         match self._fault:
-            case None:
+            case None | Fault.BAD_HEADERS | Fault.TRICKLE:
                 return set()
             case Fault.HANG | Fault.STREAM_SILENT:
                 self._held |= streams
@@ -308,6 +324,11 @@ class FlagServer(ABC):
         self._streams -= dropped
         self._held -= dropped
         return dropped
+
+
+def _spoiled(head: bytes) -> bytes:
+    """With a last line that is no header: parsers ignore those that come after such a one."""
+    return head.removesuffix(b"\r\n") + b"this is no header\r\n\r\n"
 
 
 def error(status: int) -> Page:

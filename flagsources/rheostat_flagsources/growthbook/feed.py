@@ -28,6 +28,11 @@ _HOPELESS_RETRY: Final = 300.0
 """Seconds until a stream that the server refuses is asked for again: polling goes on meanwhile."""
 _SILENCE: Final = 300.0
 """Seconds without a byte after which a stream is dead."""
+_LONGEST_ANSWER: Final = 4
+"""Times `timeout`: how long an answer may take that comes bit by bit."""
+_PIECE: Final = 64 * 1024
+_CACHED: Final = 300.0
+"""Seconds for which the API may say less than the stream did. What it goes on saying after that is the truth."""
 _STEADY: Final = 30.0
 """Seconds that a stream has to last for the next reconnect to be quick."""
 
@@ -77,6 +82,8 @@ class Feed:
         self._stream: _Stream | None = None
         self._pool: Any = None
         self._proxy: str | None = None
+        self._not_before = 0.0
+        self._older_since: float | None = None
         self._threads: list[threading.Thread] = []
         self.newest: Payload | None = None
         self.trouble = ""
@@ -98,6 +105,9 @@ class Feed:
         for thread in threads:
             if thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
+
+    def owns(self, thread: threading.Thread) -> bool:
+        return thread in self._threads
 
     def _begin(self, function: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=function, name=name, daemon=True)
@@ -132,11 +142,18 @@ class Feed:
                 pause = self._server.poll_interval * _RANDOM.uniform(0.9, 1.0)
             except Exception as error:
                 delay, retries = retries.apply(_FIRST_RETRY)
-                pause = max(delay, getattr(error, "retry_after", 0.0))
+                retry_after = getattr(error, "retry_after", 0.0)
+                self._not_before = time.monotonic() + retry_after
+                pause = max(delay, retry_after)
                 self._settle(self._in_words(error), time.monotonic() + pause)
             self._closed.wait(_LEAST_DISTANCE)
             told = self._fetch_now.wait(max(0.0, pause - _LEAST_DISTANCE))
+            self._wait_as_told()
         self._pool.clear()
+
+    def _wait_as_told(self) -> None:
+        """The server may have said for how long it is not to be asked."""
+        self._closed.wait(max(0.0, self._not_before - time.monotonic()))
 
     def _prepare(self) -> None:
         self._urllib3 = import_vendor("urllib3", REQUIREMENT)
@@ -173,7 +190,7 @@ class Feed:
                 return False
             if response.status != 200:
                 raise _Refused(response.status, response.headers.get("Retry-After", ""))
-            data = response.read(_LARGEST)
+            data = self._body(response)
         finally:
             # Kept until the next poll it would be the server's to close, maybe in that very moment.
             response.close()
@@ -181,16 +198,37 @@ class Feed:
         payload = read_payload(data, self._server.decryption_key, self._decrypt)
         return self._take(payload, response.headers.get("ETag", ""), streamed)
 
+    def _body(self, response: Any) -> bytes:
+        """What the server sends, piece by piece: its timeout is one of each piece."""
+        until = time.monotonic() + _LONGEST_ANSWER * self._server.timeout
+        data = bytearray()
+        while piece := response.read1(_PIECE):
+            data += piece
+            if self._closed.is_set() or time.monotonic() > until or len(data) > _LARGEST:
+                raise Unusable(
+                    f"the answer was not complete after {len(data)} bytes and {_LONGEST_ANSWER} times the timeout"
+                )
+        return bytes(data)
+
     def _take(self, payload: Payload, etag: str, streamed: int) -> bool:
         with self._lock:
-            if streamed != self._streamed or (self.newest is not None and payload.is_older_than(self.newest)):
-                # The stream has been quicker.
+            # The stream may have been quicker.
+            if streamed != self._streamed or self._is_overtaken(payload):
                 return False
             self._etag = etag
             changed = self._replace(payload)
         if changed:
             self._heard()
         return changed
+
+    def _is_overtaken(self, payload: Payload) -> bool:
+        """It is older than what is known, and may come from a cache."""
+        now = time.monotonic()
+        if self.newest is None or not payload.is_older_than(self.newest):
+            self._older_since = None
+            return False
+        self._older_since = now if self._older_since is None else self._older_since
+        return now - self._older_since < _CACHED
 
     def _end_stream(self) -> None:
         with self._lock:
@@ -215,7 +253,8 @@ class Feed:
                 self._read_stream()
                 self.stream_trouble = "the server ended the stream"
             except Exception as error:
-                self.stream_trouble = self._in_words(error)
+                silence = _SILENCE if self._stream is not None and self._stream.is_open else self._server.timeout
+                self.stream_trouble = self._in_words(error, silence)
                 # What ails the stream may ail the API: that is to be known before the next poll.
                 self._fetch_now.set()
                 status = getattr(error, "status", None)
@@ -224,6 +263,7 @@ class Feed:
                 retries = backoff
             delay, retries = retries.apply(_FIRST_RETRY)
             self._closed.wait(max(delay, longest))
+            self._wait_as_told()
 
     def _read_stream(self) -> None:
         # One for each stream: what is left of a broken one goes back to its pool at some later time, in any thread, and
@@ -270,8 +310,9 @@ class Feed:
         if changed:
             self._heard()
 
-    def _in_words(self, error: BaseException) -> str:
-        """Without what differs from one try to the next, such as the addresses of objects."""
+    def _in_words(self, error: BaseException, silence: float | None = None) -> str:
+        """Without what differs from one try to the next, such as the addresses of objects; `silence` (seconds) is what
+        a timeout was one of, if not of an answer."""
         host = self._server.api_host
         if isinstance(error, Unusable | _Refused):
             return f"{host}: {error}"
@@ -282,7 +323,7 @@ class Feed:
         if strerror is not None:
             return f"{host}: {strerror}"
         if isinstance(error, self._urllib3.exceptions.TimeoutError):
-            return f"{host}: no answer within {self._server.timeout:g} s"
+            return f"{host}: no answer within {silence or self._server.timeout:g} s"
         return f"{host}: the connection broke ({type(error).__name__})"
 
 
@@ -292,12 +333,14 @@ class _Stream:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self._socket: Any = None
+        self.is_open = False
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         response = self._pool.request(method, url, **options)
         self._socket = _socket_of(response)
         if self._socket is not None:
             self._socket.settimeout(_SILENCE)
+        self.is_open = True
         return response
 
     def cut(self) -> None:

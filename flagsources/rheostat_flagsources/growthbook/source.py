@@ -1,5 +1,6 @@
 """The flag source that evaluates GrowthBook's features in this process."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from .payload import Payload
 
 CLOUD: Final = "https://cdn.growthbook.io"
 
-LOGGERS: Final = ("growthbook", "growthbook.core", "urllib3.connectionpool")
+LOGGERS: Final = ("growthbook", "growthbook.core", "urllib3.connection", "urllib3.connectionpool")
 
 _CLIENT_INTERVAL: Final = 1.0
 """Seconds between looks at the application's own client, which tells nobody of changes."""
@@ -54,6 +55,8 @@ class GrowthBookOptions:
         host = self.api_host.reveal()
         if not host.startswith(("http://", "https://")) or not host.partition("://")[2].strip("/"):
             wrong["api_host"] = f"a URL like {CLOUD}"
+        elif self.api_host.credentials:
+            wrong["api_host"] = f"a URL like {CLOUD}, without a user part, which would not be sent"
         if self.poll_interval < 1.0:
             wrong["poll_interval"] = "at least 1s"
         if self.timeout < 0.1:
@@ -102,7 +105,7 @@ class GrowthBookSource:
             **identity.tags,
             **options.attributes,
         }
-        self._log = VendorLog(*LOGGERS)
+        self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
         self._make: Any = None
         self._feed: Feed | None = None
         self._opened_at = 0.0
@@ -136,12 +139,14 @@ class GrowthBookSource:
             self._payload = payload
         return self._reading
 
+    def _works_for_us(self, thread: threading.Thread) -> bool:
+        return self._feed is not None and self._feed.owns(thread)
+
     def _hear(self) -> None:
         """In the feed's thread, which has the time to prepare what the control thread will evaluate."""
         payload = self._feed.newest if self._feed is not None else None
         if payload is not None and self._wanted is not None and payload is not self._payload:
-            with self._log.speaking():
-                self._prepared = self._prepare(payload, self._wanted)
+            self._prepared = self._prepare(payload, self._wanted)
         self._changed()
 
     def close(self) -> None:
