@@ -22,7 +22,7 @@ from .bell import Bell
 from .child import run
 from .governed import Governed
 from .naive import USUAL_INTERVAL, NaiveThread
-from .products import OFF, ON, PRODUCTS, SERVED, Flags, Product, Sourced, client, leaving_at_once, product, section
+from .products import OFF, ON, PRODUCTS, Flags, Product, Sourced, client, leaving_at_once, product, section
 from .row import Row, show
 from .stage import NOBODY, Stage, folder, receiver
 
@@ -46,10 +46,10 @@ def rows(quick: bool) -> list[Row]:
     flips, starts = (20, 6) if quick else (40, 20)
     with folder() as where, receiver() as address:
         heard = {name: run(measure_heard, where / name, name, flips) for name in PRODUCTS}
-        running = {name: run(measure_running, where / f"running-{name}", name, address, starts) for name in SERVED}
+        running = {name: run(measure_running, where / f"running-{name}", name, address, starts) for name in PRODUCTS}
     return [
         *(_row(f"flip to changed() called, {name}", heard[name], _LIMITS[name]) for name in PRODUCTS),
-        *(_row(f"flip to agent running, {name}", running[name], _LIMIT_RUNNING) for name in SERVED),
+        *(_row(f"flip to agent running, {name}", running[name], _LIMIT_RUNNING) for name in PRODUCTS),
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Self, cast
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
-from openfeature.exception import ErrorCode
+from openfeature.exception import ErrorCode, ProviderNotReadyError
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
@@ -422,6 +422,7 @@ class HostsProvider(Product):
         "stale": Unavailable("stale"),
         "hangs": Unavailable("does not answer"),
         "raises": Unavailable("answers GENERAL: the evaluation failed"),
+        "starts anew": Unavailable("answers PROVIDER_NOT_READY: the link is not up yet"),
         "malformed": Malformed("TYPE_MISMATCH"),
     }
 
@@ -462,6 +463,8 @@ class HostsProvider(Product):
         else:
             if fault == "hangs":
                 provider.working.clear()
+            elif fault == "starts anew":
+                provider.failure = ProviderNotReadyError("the link is not up yet")
             else:
                 provider.failure = RuntimeError("the evaluation failed")
             provider.emit_provider_configuration_changed(ProviderEventDetails())

@@ -1,11 +1,14 @@
 """LaunchDarkly: an SDK client of Rheostat's own, or the application's."""
 
+import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from rheostat import (
     Duration,
@@ -30,6 +33,7 @@ EVALUATE_AGAIN: Final = 10.0
 LOOK_FOR_CLIENT: Final = 1.0
 """Seconds between looks whether the application has made its client."""
 
+_POOL_IS_FULL: Final = "Connection pool is full"
 _ABSENT: Final = object()
 _HINTS: Final = {401: "is sdk_key right?", 403: "is sdk_key right?", 404: "is the relay's address right?"}
 _RETRY: Final = re.compile(r"will retry in ([0-9.]+)s")
@@ -65,6 +69,8 @@ class LaunchDarklyOptions:
             url: Url | None = getattr(self, name)
             if url is not None and not url.reveal().startswith(("http://", "https://")):
                 wrong[name] = "a URL like https://relay.example.com:8030"
+            elif url is not None and url.credentials:
+                wrong[name] = "a URL like https://relay.example.com:8030, without a user part, which would not be sent"
         if wrong:
             raise InvalidOptions(wrong)
 
@@ -84,7 +90,7 @@ class LaunchDarklySource:
         self._identity = identity
         self._config: Any = None
         # The SDK's thread keeps the configuration that it was made with; where it does not, its lines are not kept out.
-        self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
+        self._log = VendorLog(*LOGGERS, ours=self._works_for_us, about=self._is_left_over)
         self._client: Any = None
         self._context: Any = None
         self._changed: Callable[[], None] = lambda: None
@@ -139,6 +145,7 @@ class LaunchDarklySource:
             builder.set(name, value)
         self._context = builder.build()
         self._client = self._make(ldclient) if self._options.client is None else self._take(self._options.client)
+        self._is_dirty = True
         self._client.flag_tracker.add_listener(self._hear)
         self._client.data_source_status_provider.add_listener(self._hear)
 
@@ -179,6 +186,17 @@ class LaunchDarklySource:
     def _works_for_us(self, thread: object) -> bool:
         return self._config is not None and getattr(thread, "_config", None) is self._config
 
+    def _is_left_over(self, record: logging.LogRecord) -> bool:
+        """What is left of a broken stream of ours goes back to its pool when the garbage collector finds it."""
+        return (
+            self._config is not None
+            and str(record.msg).startswith(_POOL_IS_FULL)
+            and str(record.args[0] if isinstance(record.args, tuple) and record.args else "")
+            == urlsplit(self._config.stream_base_uri).hostname
+            # The SDK's own threads know whose they are.
+            and not hasattr(threading.current_thread(), "_config")
+        )
+
     def _check(self) -> None:
         """Raise `SourceUnavailable` unless the SDK's data is there, and current as far as it knows."""
         status = self._client.data_source_status_provider.status
@@ -189,6 +207,7 @@ class LaunchDarklySource:
             # The application may have put another in its place: that is taken at the next look.
             self._stop_hearing()
             self._client = None
+        if status.error is None and state == "OFF":
             raise SourceUnavailable(f"{self._where}: the client was shut down")
         if status.error is None:
             raise self._not_connected(f"{self._where}: no answer yet")

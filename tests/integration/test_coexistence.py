@@ -1,13 +1,18 @@
 """Rheostat and its host use the same vendor's package in one process, and neither notices the other."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from hosts import OUR_KEY, THEIR_KEY, Host, Server, begin, serve_rate, server_for, written_config
 from vendors.faults import Fault
 from vendors.growthbook import GrowthBookServer
+
+EXIT: Final = 4.0
+"""Seconds; GrowthBook's client alone takes its time to be destroyed."""
 
 MAKE = {
     "growthbook": """
@@ -370,3 +375,15 @@ def test_openfeature_provider_for_rheostat_alone(host: Host, tmp_path: Path) -> 
     assert host.run("profiling.stop()")
     host.run("until(lambda: ours.shutdowns == 1)")
     assert ["green", 0, True] == host.run("[value('colour'), theirs.shutdowns, client.provider is theirs]")
+
+
+@both_vendors
+def test_the_hosts_exit_is_its_own(host: Host, kind: str, theirs: Server, ours: Server, tmp_path: Path) -> None:
+    """With both clients alive the process ends at once, with its exit code, and nobody says anything."""
+    make_client(host, kind, theirs)
+    begin(host, kind, ours, tmp_path)
+    host.run("until(lambda: rate() == 97)")
+    host.run("import atexit; atexit.register(close)")
+    host.leave(7)
+    assert (7, []) == host.ended()
+    assert time.monotonic() - host.left_at < EXIT

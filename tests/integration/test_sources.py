@@ -3,12 +3,13 @@
 import gc
 import json
 import logging
+import re
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import ldclient.impl.datasource.streaming as ld_streaming
 import pytest
 from growthbook import GrowthBook as GrowthBookClient
+from ldclient import Config as LDConfig
+from ldclient import LDClient
 from openfeature import api
 from openfeature.event import ProviderEventDetails
 
@@ -40,8 +43,21 @@ from products import (
     install,
     uninstall,
 )
-from rheostat import Duration, FlagSource, HostObject, Identity, Reading, Secret, SourceUnavailable, State, Status, Url
-from rheostat.cli import main
+from rheostat import (
+    Duration,
+    FlagSource,
+    HostObject,
+    Identity,
+    InvalidOptions,
+    Reading,
+    Secret,
+    SourceUnavailable,
+    State,
+    Status,
+    Url,
+)
+from rheostat.cli import FINDING, main
+from rheostat.watch import Seen, Watch
 from rheostat_flagsources.growthbook import GrowthBookOptions, GrowthBookSource, feed
 from rheostat_flagsources.launchdarkly import LaunchDarklyOptions, LaunchDarklySource
 from rheostat_flagsources.openfeature import OpenFeatureOptions, OpenFeatureSource
@@ -76,11 +92,29 @@ class Time:
         return getattr(time, name)
 
 
+class Looks:
+    """Counts the looks at the sources that have come to their end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        look = Watch.look
+
+        def counted(watch: Watch, now: float) -> Seen:
+            seen = look(watch, now)
+            self.count += 1
+            return seen
+
+        monkeypatch.setattr(Watch, "look", counted)
+
+
 class Governed:
     """This process, governed by a source."""
 
-    def __init__(self, reconciler: rheostat.Reconciler, clock: Time, log: pytest.LogCaptureFixture) -> None:
+    def __init__(
+        self, reconciler: rheostat.Reconciler, clock: Time, looks: Looks, log: pytest.LogCaptureFixture
+    ) -> None:
         self._reconciler = reconciler
+        self._looks = looks
         self._clock = clock
         self._log = log
 
@@ -101,9 +135,12 @@ class Governed:
         return self.until(lambda status: settings.items() <= status.settings.items() and status.settings)
 
     def pass_(self, seconds: float) -> None:
-        """Let time pass for the control thread, and have it look."""
+        """Let time pass for the control thread, and wait until it has looked."""
         self._clock.ahead += seconds
+        looks = self._looks.count
         self._reconciler.nudge()
+        # One may have begun before.
+        self.until(lambda _: self._looks.count >= looks + 2 or self._reconciler.nudge())
 
     def events(self, event: str) -> list[logging.LogRecord]:
         return [record for record in self._log.records if getattr(record, "rheostat_event", "") == event]
@@ -123,7 +160,7 @@ class Governed:
 @pytest.fixture
 def govern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
     """A context manager in which this process is governed by a `source:` section."""
-    clock = Time()
+    clock, looks = Time(), Looks(monkeypatch)
     monkeypatch.setattr("rheostat.reconciler.time", clock)
     monkeypatch.setattr("rheostat.process.time", clock)
     caplog.set_level(logging.INFO)
@@ -152,7 +189,7 @@ def govern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
         before = set(threading.enumerate())
         reconciler = rheostat.start(path, strict=True)
         try:
-            yield Governed(reconciler, clock, caplog)
+            yield Governed(reconciler, clock, looks, caplog)
         finally:
             assert reconciler.stop(TIMEOUT)
             await_end_of(before)
@@ -336,6 +373,97 @@ def test_growthbook_streams_that_broke_are_not_heard_of_again(govern: Any) -> No
             it.until(lambda status: status.source.available)
             gc.collect()
         assert [] == it.others_lines()
+
+
+@pytest.mark.usefixtures("hurry")
+def test_growthbook_stream_that_falls_silent_is_opened_anew(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said meanwhile arrives, though no poll was due."""
+    monkeypatch.setattr(feed, "_SILENCE", 0.5)
+    server = GrowthBookOptions.server
+    monkeypatch.setattr(GrowthBookOptions, "server", lambda options: server(options)._replace(poll_interval=3600.0))
+    with GrowthBook() as product:
+        product.say(SAID)
+        with govern(product.section()) as it:
+            it.until_runs(rate=97)
+            # At first, and once the stream is open.
+            product.server.wait_for(lambda: len(product.server.asked(product.server.features_path)) == 2)
+            product.server.set_flags(FLIPPED, push=False)
+            it.until_runs(rate=50)
+            product.server.wait_for(lambda: len(product.server.stream_opens) > 1)
+
+
+def test_growthbook_says_for_how_long_a_stream_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is another time than the one for answers."""
+    monkeypatch.setattr(feed, "_SILENCE", 0.5)
+    monkeypatch.setattr(feed, "_FIRST_RETRY", 60.0)
+    with GrowthBook() as product:
+        options = GrowthBookOptions(client_key=Secret(product.server.client_key), api_host=Url(product.server.url))
+        followed = feed.Feed(options.server(), lambda: None)
+        with closing(followed):
+            followed.open()
+            deadline = time.monotonic() + TIMEOUT
+            while not followed.stream_trouble and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert f"{product.server.url}: no answer within 0.5 s" == followed.stream_trouble
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.newest
+def test_launchdarkly_stream_that_falls_silent_is_opened_anew(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK takes it for dead after a while; values hold meanwhile, and what was said arrives."""
+    monkeypatch.setattr(ld_streaming, "stream_read_timeout", 1.0)
+    with LaunchDarkly() as product:
+        product.say(SAID)
+        with govern(product.section()) as it:
+            it.until_runs(rate=97)
+            product.break_(Fault.HANG)
+            product.server.set_flags(FLIPPED)
+            status = it.until(lambda status: not status.source.available)
+            assert (State.RUNNING, 97) == (status.state, status.settings["rate"])
+            product.mend()
+            assert it.until_runs(rate=50).source.available
+
+
+@pytest.mark.usefixtures("hurry")
+def test_growthbook_asks_again_when_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often its stream fails meanwhile."""
+    monkeypatch.setattr(feed, "_HOPELESS_RETRY", 300.0)
+    with GrowthBook() as product:
+        product.say(SAID)
+        product.server.fault = Fault.STATUS_429
+        with opened(growthbook_source(product)):
+            product.server.wait_for(lambda: product.server.asked(product.server.features_path))
+            first = product.server.asked(product.server.features_path)[0].at
+            # The server asks for a second.
+            product.server.wait_for(lambda: len(product.server.asked(product.server.features_path)) > 1)
+            assert product.server.asked(product.server.features_path)[1].at - first >= 1.0
+
+
+def test_growthbook_believes_an_api_that_goes_on_saying_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer older than the stream's may come from a cache, but not for ever: a server is restored, too."""
+    monkeypatch.setattr(feed, "_CACHED", 1.5)
+    with GrowthBook(streaming=False) as product:
+        product.say(FLIPPED)
+        with opened(growthbook_source(product)) as heard:
+            heard.read_until({"rate": int}, lambda reading: reading.values == {"rate": 50})
+            product.server.set_back(3600.0)
+            product.say(SAID)
+            asked = len(product.server.requests)
+            product.server.wait_for(lambda: len(product.server.requests) > asked)
+            assert {"rate": 50} == heard.read_until({"rate": int}).values
+            heard.read_until({"rate": int}, lambda reading: reading.values == {"rate": 97})
+
+
+def test_launchdarkly_streams_that_broke_are_not_heard_of_again(govern: Any) -> None:
+    """What urllib3 says when the garbage collector finds one, in whatever thread it runs, is kept out; not of others'."""
+    full = "Connection pool is full, discarding connection: %s. Connection pool size: %s"
+    with LaunchDarkly() as product:
+        product.say(SAID)
+        with govern(product.section()) as it:
+            it.until_runs(rate=97)
+            for host in ("127.0.0.1", "shop.example.com"):
+                logging.getLogger("urllib3.connectionpool").warning(full, host, 1)
+            assert [f"urllib3.connectionpool: {full % ('shop.example.com', 1)}"] == it.others_lines()
 
 
 # Speed
@@ -599,6 +727,64 @@ def test_launchdarkly_says_when_it_tries_again(govern: Any) -> None:
         assert State.STOPPED is status.state
 
 
+@pytest.mark.usefixtures("host")
+def test_launchdarkly_client_that_the_application_replaces(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was shut down is let go, and the new one is taken with what it knows already."""
+    monkeypatch.setattr("rheostat_flagsources.launchdarkly.EVALUATE_AGAIN", 3600.0)
+    with LaunchDarkly() as product:
+        product.say(SAID)
+
+        def client() -> LDClient:
+            server = product.server
+            return LDClient(
+                LDConfig(
+                    server.sdk_key,
+                    base_uri=server.url,
+                    stream_uri=server.url,
+                    send_events=False,
+                    diagnostic_opt_out=True,
+                )
+            )
+
+        first = client()
+        install(client=first)
+        with govern({"kind": "launchdarkly", "client": f"{HOST}:client"}) as it:
+            it.until_runs(rate=97)
+            first.close()
+            it.until(lambda status: "was shut down" in status.source.reason)
+            product.say(FLIPPED)
+            second = client()
+            install(client=second)
+            assert it.until_runs(rate=50).source.available
+            second.close()
+        collect()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (lambda: OpenFeatureOptions(start_wait=Duration(0.0)), "start_wait: expected at least 100ms"),
+        (
+            lambda: LaunchDarklyOptions(sdk_key=Secret("sdk"), start_wait=Duration(0.0)),
+            "start_wait: expected at least 100ms",
+        ),
+        (
+            lambda: GrowthBookOptions(client_key=Secret("sdk"), api_host=Url("https://ann:s3cret@example.com")),
+            "without a user part",
+        ),
+        (
+            lambda: LaunchDarklyOptions(sdk_key=Secret("sdk"), relay=Url("https://ann:s3cret@example.com")),
+            "without a user part",
+        ),
+    ],
+)
+def test_options_that_would_harm_are_refused(options: Callable[[], object], expected: str) -> None:
+    """A wait of nothing would be a busy loop; a user part would not be sent."""
+    with pytest.raises(InvalidOptions, match=expected) as caught:
+        options()
+    assert "s3cret" not in str(caught.value)
+
+
 def openfeature_source(who: Identity | None = None, **options: Any) -> OpenFeatureSource:
     """One with the provider that the application has made for it."""
     return OpenFeatureSource(
@@ -767,6 +953,87 @@ def test_openfeature_leaves_nothing_behind(govern: Any) -> None:
     api.set_provider(Provider(FLIPPED))
     with govern(OPENFEATURE) as it:
         it.until_runs(rate=50)
+
+
+class Lingering(Provider):
+    """Has a thread that outlives the source, and has something to say in the end."""
+
+    def __init__(self) -> None:
+        super().__init__(SAID)
+        self.is_over = threading.Event()
+        self.thread = threading.Thread(target=self._linger, name="lingering", daemon=True)
+
+    def initialize(self, evaluation_context: object) -> None:
+        self.thread.start()
+
+    def _linger(self) -> None:
+        self.is_over.wait(TIMEOUT)
+        logging.getLogger("openfeature.contrib").warning("the link is down")
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_providers_last_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """They are kept out of the application's log as all others were, and then nothing is kept out any more."""
+    monkeypatch.setattr("rheostat_flagsources.openfeature._LAST_WORDS", TIMEOUT)
+    before = set(threading.enumerate())
+    provider = Lingering()
+    install(provider=provider)
+    with opened(openfeature_source()) as heard:
+        heard.read_until({"rate": int})
+    provider.is_over.set()
+    provider.thread.join(TIMEOUT)
+    await_end_of(before)
+    assert [] == caplog.messages
+    logging.getLogger("openfeature.contrib").warning("heard again")
+    assert ["heard again"] == caplog.messages
+
+
+# What a plan says
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize(
+    ("name", "fault", "expected"),
+    [
+        ("launchdarkly", "401", "HTTP 401: is sdk_key right?"),
+        ("launchdarkly", "hang", "no answer yet"),
+        ("launchdarkly", "malformed", "error in flag/segment data"),
+        ("growthbook", "hang", "no answer"),
+        ("growthbook-encrypted", "encrypted wrong", "cannot be decrypted"),
+        ("growthbook", "malformed", "malformed feature"),
+        ("openfeature-flagd", "garbage", "is not ready|in state ERROR"),
+        ("openfeature-remote", "503", "HTTP Error 503"),
+        ("openfeature-host", "error", "in state ERROR"),
+        ("openfeature-host", "malformed", "TYPE_MISMATCH"),
+    ],
+)
+def test_a_plan_says_what_is_wrong(
+    name: str, fault: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the words of the log, with what it comes to, and a finding as the exit code."""
+    before = set(threading.enumerate())
+    with PRODUCTS[name](tmp_path) as product:
+        product.say(SAID)
+        product.break_(fault)
+        path = tmp_path / "config.yaml"
+        document = {
+            "version": 1,
+            "application": "shop",
+            "source": product.section() | ({"start_wait": "1s"} if name == "launchdarkly" else {}),
+            "backend": {"kind": "noop"},
+            "enabled": ENABLED,
+            "settings": SETTINGS,
+        }
+        path.write_text(json.dumps(document))
+        code = main(["plan", str(path)])
+        # A client that waits for an answer would wait on.
+        product.mend()
+        await_end_of(before)
+        collect()
+    said = capsys.readouterr()
+    assert re.search(expected, said.out + said.err), said
+    assert FINDING == code
+    assert "It would" in said.out
 
 
 # Layers

@@ -34,6 +34,7 @@ class GrowthBookServer(FlagServer):
         self._features: Mapping[str, Any] = {}
         self._saved_groups: Mapping[str, Sequence[object]] = {}
         self._updated = datetime.now(UTC)
+        self._restored = timedelta()
         self._events = 0
 
     @property
@@ -60,9 +61,15 @@ class GrowthBookServer(FlagServer):
             self._features = dict(features)
             self._saved_groups = dict(saved_groups or {})
             # Two updates in one millisecond differ too.
-            self._updated = max(datetime.now(UTC), self._updated + timedelta(milliseconds=1))
+            self._updated = max(datetime.now(UTC) - self._restored, self._updated + timedelta(milliseconds=1))
             if push:
                 self._push(self._everything())
+
+    def set_back(self, seconds: float) -> None:
+        """From the next change on, date all as if the server had been restored from a backup so old."""
+        with self._changed:
+            self._updated -= timedelta(seconds=seconds)
+            self._restored = timedelta(seconds=seconds)
 
     def payload(self) -> dict[str, Any]:
         """What is served now."""
