@@ -24,9 +24,10 @@ test-oldest: $(VENV)/oldest/ready
 	$(VENV)/oldest/bin/python -m pytest -n 2 --dist worksteal -m "not newest and not soak" tests/unit tests/properties \
 		tests/integration/test_pyroscope.py tests/integration/test_sources.py
 
-# The common rows of the table are tests of the normal run.
-soak: $(VENV)/ready
-	$(RUN) -m pytest -m "soak or not soak" --timeout 1800 --junit-xml $(VENV)/soak.xml
+# About an hour. The common rows of the table are tests of the normal run.
+soak: coverage
+	$(RUN) -m pytest -n 2 --dist worksteal -m "soak or not soak" --hypothesis-profile nightly --timeout 3600 \
+		-o faulthandler_timeout=0 --junit-xml $(VENV)/soak.xml
 	PYTHONPATH=tests $(RUN) tests/servers.py $(VENV)/soak.xml
 
 # Of the core, line and branch, in whatever process the tests run it.
