@@ -66,20 +66,30 @@ _ODD: Final[tuple[object, ...]] = (
 )  # fmt: skip
 
 
+_NEARLY: Final[tuple[object, ...]] = (
+    97, 97.0, 97.5, "97", " 97 ", "97.0", "97.5", "9_7", "097", "1e3", 1, 0, -1, 9999, True, False, "true", " FALSE ",
+    "yes", "on", "", "gil", "GIL", None,
+)  # fmt: skip
+
+
 def raw_values() -> st.SearchStrategy[Raw]:
-    """Whatever a flag product, or a careless source, may give for a flag."""
-    return st.sampled_from([Raw(each) for each in _ODD]) | st.one_of(
-        st.integers(),
-        st.integers(-10, 10),
-        st.floats(),
-        st.booleans(),
-        st.text(st.characters(exclude_categories=())),
-        st.sampled_from(WORDS),
-        st.integers(-9999, 9999).map(str),
-        st.binary(),
-        st.lists(st.integers() | st.text()),
-        st.dictionaries(st.text(), st.none() | st.floats()),
-    ).map(Raw)
+    """Whatever a flag product, or a careless source, may give for a flag: usable, nearly so, odd, or anything."""
+    return (
+        st.sampled_from([Raw(each) for each in _NEARLY])
+        | st.sampled_from([Raw(each) for each in _ODD])
+        | st.one_of(
+            st.integers(),
+            st.integers(-10, 10),
+            st.floats(),
+            st.booleans(),
+            st.text(st.characters(exclude_categories=())),
+            st.sampled_from(WORDS),
+            st.integers(-9999, 9999).map(str),
+            st.binary(),
+            st.lists(st.integers() | st.text()),
+            st.dictionaries(st.text(), st.none() | st.floats()),
+        ).map(Raw)
+    )
 
 
 def usable_values(declared: Declared) -> st.SearchStrategy[Raw]:
