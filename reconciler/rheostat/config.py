@@ -12,12 +12,14 @@ from .identity import Identity
 from .interpolation import interpolate
 from .log import describe
 from .policy import Policy
-from .problem import ConfigError, Place, Problem, did_you_mean
+from .problem import ConfigError, Place, Problem, Problems, TooManyProblems, did_you_mean, shown_key
 from .registry import BACKENDS, LAYERS, SOURCES, Family, PluginError
 from .rules import Rules
 from .settings import compile_rules
 
 LARGEST: Final = 256 * 1024
+MOST_LAYERS: Final = 10
+_LONGEST_KIND: Final = 500
 
 
 class _Document(NamedTuple):
@@ -104,7 +106,7 @@ class Config(NamedTuple):
         """Import the plug-ins' classes, decode their options and compile the rules. Raises `ConfigError`."""
         if self.wiring is not None:
             return self.wiring
-        decoder = Decoder(os.path.dirname(self.path), [], self.secrets)
+        decoder = Decoder(os.path.dirname(self.path), Problems(), self.secrets)
         wiring = _wire(self.sections, decoder, strangers=True)
         if decoder.problems or wiring is None:
             raise ConfigError(decoder.problems)
@@ -137,7 +139,7 @@ def load_config(
     path = locate(path)
     tree = parse_yaml(read_bytes(path, LARGEST), path)
     secrets: list[str] = []
-    decoder = Decoder(os.path.dirname(path), [], secrets)
+    decoder = Decoder(os.path.dirname(path), Problems(), secrets)
     tree = interpolate(tree, os.environ if env is None else env, decoder.problems)
     read = decoder.section(_Document, tree, "")
     name = _node(tree, "application")
@@ -186,11 +188,15 @@ def _sources(node: Node | None, decoder: Decoder) -> tuple[Section | None, ...]:
     for key, entry in node.entries.items():
         if key not in ("kind", LAYERS):
             hint = did_you_mean(key, [LAYERS])
-            decoder.problems.append(Problem(entry.place, f"{path}.{key}", "an unknown key", f"kind or {LAYERS}", hint))
+            where = f"{path}.{shown_key(key)}"
+            decoder.problems.append(Problem(entry.place, where, "an unknown key", f"kind or {LAYERS}", hint))
     layers = _node(node, LAYERS)
     if not isinstance(layers, document.Sequence) or not layers.items:
         found = "no such key" if layers is None else "an empty list" if isinstance(layers, document.Sequence) else None
         decoder.fail(layers or node, f"{path}.{LAYERS}", "a list of sources, the strongest first", found)
+        return (None,)
+    if len(layers.items) > MOST_LAYERS:
+        decoder.fail(layers, f"{path}.{LAYERS}", f"at most {MOST_LAYERS} sources", str(len(layers.items)))
         return (None,)
     return tuple(_layer(number, each, decoder) for number, each in enumerate(layers.items))
 
@@ -215,7 +221,7 @@ def _section(family: Family, node: Node | None, path: str, decoder: Decoder) -> 
     if kind is None:
         decoder.fail(node, f"{path}.kind", expected, found="no kind")
         return None
-    if not isinstance(kind, Scalar) or kind.is_null or not kind.text:
+    if not isinstance(kind, Scalar) or kind.is_null or not 0 < len(kind.text) <= _LONGEST_KIND:
         decoder.fail(kind, f"{path}.kind", expected)
         return None
     options = {key: each for key, each in node.entries.items() if key != "kind"}
@@ -252,6 +258,8 @@ def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Pl
     try:
         # Even with invalid options the class tells the parameters, so that the settings are checked in the same go.
         return Plugin(cls, decoder.section(cls.Options, section.options, section.path, beside=("kind",)))
+    except TooManyProblems:
+        raise
     # What a stranger calls Options may raise anything.
     except Exception as error:
         _blame_plugin(section, error, "options that are a frozen, keyword-only dataclass of known types", decoder)
@@ -266,6 +274,8 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
     kind = sections.backend.kind
     try:
         return compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
+    except TooManyProblems:
+        raise
     except Exception as error:
         _blame_plugin(sections.backend, error, "parameters that map names to rheostat.Parameter", decoder)
         return None

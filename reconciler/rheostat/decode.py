@@ -12,7 +12,7 @@ from .document import Node, Scalar, read_bytes
 from .duration import Duration, parse_duration
 from .filepath import FilePath
 from .options import InvalidOptions
-from .problem import ConfigError, Problem, did_you_mean
+from .problem import ConfigError, Problem, did_you_mean, shown_key
 from .secret import Secret, Url
 from .values import Unreadable, in_words, read_as
 
@@ -98,7 +98,7 @@ class Decoder:
     def _refuse_unknown(self, node: document.Mapping, path: str, known: list[str]) -> None:
         for key, entry in node.entries.items():
             if key not in known:
-                hint = did_you_mean(key, known)
+                hint = "a colon needs a space after it" if ":" in key else did_you_mean(key, known)
                 expected = f"one of {', '.join(sorted(known))}" if known else "no keys"
                 self.problems.append(Problem(entry.place, _join(path, key), "an unknown key", expected, hint))
 
@@ -136,7 +136,7 @@ class Decoder:
         if entry is None:
             self.problems.append(Problem(node.place, _join(path, name), "no such key", expected))
         elif _holds_secret(_hints(cls).get(name)):
-            shown = str(given[name]) if isinstance(given.get(name), Url) else "a secret value"
+            shown = (str(given[name]) or "an empty text") if isinstance(given.get(name), Url) else "a secret value"
             self.problems.append(Problem(entry.node.place, where, shown, expected))
         else:
             self.problems.append(Problem(entry.node.place, where, entry.node.describe(), expected))
@@ -291,4 +291,4 @@ def _holds_secret(annotation: Any) -> bool:
 
 
 def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    return f"{path}.{shown_key(key)}" if path else shown_key(key)

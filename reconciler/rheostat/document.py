@@ -16,10 +16,12 @@ import yaml
 from yaml.reader import Reader
 from yaml.resolver import Resolver
 
-from .problem import ConfigError, Place, Problem
+from .problem import ConfigError, Place, Problem, shown_key
 from .values import is_whole, shorten
 
 DEEPEST: Final = 20
+MOST_NODES: Final = 10_000
+"""Keys and values of a document: more would take longer than a tenth of a second."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER: Any = Resolver()
@@ -142,9 +144,17 @@ def parse_yaml(data: bytes, file: str) -> Mapping:
     return _Reader(file).read(data)
 
 
+def _kind_of(root: Node | None) -> str:
+    """Without its text: a file that holds a token and nothing else may have been named by mistake."""
+    if root is None:
+        return "nothing"
+    return "a text" if isinstance(root, Scalar) and not root.is_null else root.describe()
+
+
 class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
+        self._nodes = 0
 
     def read(self, data: bytes) -> Mapping:
         text = self._decode(data)
@@ -154,7 +164,7 @@ class _Reader:
             raise ConfigError([self._syntax(error, text)]) from None
         if not isinstance(root, Mapping):
             place = Place(self.file) if root is None else root.place
-            raise ConfigError([Problem(place, "", "nothing" if root is None else root.describe(), "a mapping")])
+            raise ConfigError([Problem(place, "", _kind_of(root), "a mapping")])
         return root
 
     def _decode(self, data: bytes) -> str:
@@ -204,6 +214,9 @@ class _Reader:
             raise self._refuse(event, "an alias", "the value itself")
         if event.tag is not None and not (isinstance(event, yaml.ScalarEvent) and event.tag == "!"):
             raise self._refuse(event, "a tag", "a plain value")
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise self._refuse(event, f"more than {MOST_NODES} keys and values", "fewer")
         if depth > DEEPEST:
             raise self._refuse(event, f"more than {DEEPEST} levels", f"at most {DEEPEST} levels of nesting")
         place = self._place(event.start_mark)
@@ -227,6 +240,8 @@ class _Reader:
                 raise self._refuse(event, "the merge key <<", "the keys themselves")
             if key.text in entries:
                 first = entries[key.text].place.line
-                raise self._refuse(event, f"the key {shorten(key.text)!r} again", f"it once (first on line {first})")
+                raise self._refuse(
+                    event, f"the key {shorten(shown_key(key.text))!r} again", f"it once (first on line {first})"
+                )
             entries[key.text] = Entry(key.place, self._node(next(events), events, depth + 1))
         return entries

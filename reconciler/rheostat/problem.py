@@ -1,11 +1,14 @@
 """Errors in files that a person wrote, with the place of each."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from .values import shorten
 
 _LONGEST: Final = 2000
+_MOST: Final = 100
+_NAME: Final = re.compile(r"[\w.$/-]*")
 
 
 class Place(NamedTuple):
@@ -41,6 +44,27 @@ class ConfigError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = sorted(problems, key=lambda p: (p.place.line, p.place.column))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class Problems(list[Problem]):
+    """All that is wrong, up to a number that nobody reads: a file made to be slow has thousands."""
+
+    def append(self, problem: Problem) -> None:
+        """Raises `TooManyProblems`."""
+        super().append(problem)
+        if len(self) >= _MOST:
+            raise TooManyProblems(self)
+
+
+class TooManyProblems(ConfigError):
+    """There may be more, which are not looked for."""
+
+
+def shown_key(key: str) -> str:
+    """A key as it may be shown: where the space after the colon was forgotten it holds a value too, maybe a secret."""
+    name = _NAME.match(key)
+    assert name is not None
+    return key if name.end() == len(key) else f"{name[0]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from . import document
 from .backend import Parameter
 from .decode import INVALID, Decoder
 from .document import Node, Scalar
-from .problem import Problem, did_you_mean
+from .problem import Problem, did_you_mean, shown_key
 from .rules import ENABLED, Limits, Otherwise, Rules, Setting
 from .values import Unreadable, Value, in_words, read_as
 
@@ -63,7 +63,7 @@ class _Compiler:
     def _named(
         self, name: str, entry: document.Entry, parameters: Mapping[str, Parameter] | None, known: bool
     ) -> Setting | None:
-        path = f"settings.{name}"
+        path = f"settings.{shown_key(name)}"
         if name == ENABLED:
             problem = Problem(entry.place, path, "a reserved name", f"the switch under the top-level key {ENABLED!r}")
             self.decoder.problems.append(problem)

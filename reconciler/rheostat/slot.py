@@ -70,8 +70,9 @@ class CallSlot:
         self.stuck = True
         # How late exactly varies, and repeats would not be recognised.
         message = (
-            f"the backend's {call.name} has not returned for {call.deadline - call.since:.1f} s: the service is not affected, "
-            "but nothing else can be started or stopped until it returns; look at the profiler's server and network"
+            f"the backend's {call.name} has not returned for {call.deadline - call.since:.1f} s: the service is not "
+            "affected, but nothing else can be started or stopped until it returns; "
+            "look at the profiler's server and network"
         )
         self._journal.complain("stuck", message, about="stuck", level=logging.ERROR, operation=call.name)
         return True

@@ -131,4 +131,6 @@ LONGEST_LINE: Final = 300
 def shorten(text: str, longest: int = 80) -> str:
     """The text on one line, with what cannot be printed escaped, cut to `longest` characters."""
     cut = text if len(text) <= longest else f"{text[:longest]}… ({len(text)} characters)"
+    if cut.isprintable():
+        return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

@@ -9,21 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fuzzing import ODD, SECRET, TOKENS, well_formed
 from rheostat import ConfigError, Reading, SourceUnavailable, parse_flags
 from rheostat.config import Config, load_config
 from rheostat.log import Journal
 
-SECRET = "s3cretN33dle"
-
 # A limit that does not hold takes minutes, or for ever.
 pytestmark = pytest.mark.timeout(60)
-
-# Of what YAML is made, so that arbitrary text comes near to it.
-TOKENS = [
-    "a", "b", ": ", ":", "\n", "\n  ", "- ", ", ", "[", "]", "{", "}", "? ", "&x ", "*x", "<<: ", "!t ", "!!map ", '"',
-    "'", "#", " #", "|\n", ">-\n", "%YAML 1.1\n", "---\n", "...\n", "\t", "\0", "\x85", "\u2028", "\ufeff", "é", "🙂",
-    "\r", "1", "1e3", ".nan", "~", "yes", "version: 1\n", "source: {kind: yaml}\n", "settings:\n", "${A}", "${",
-]  # fmt: skip
 
 yaml_like = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 some_bytes = st.one_of(
@@ -42,15 +34,7 @@ def read(data: bytes) -> Config | ConfigError:
             return load_config(path, env={"TOKEN": SECRET}, strangers=True)
         except ConfigError as raised:
             error = raised
-    assert error.problems
-    assert "\n".join(map(str, error.problems)) == str(error)
-    for problem in error.problems:
-        assert str(problem).isprintable()
-        assert str(problem).startswith(str(path))
-        assert problem.found
-        assert problem.expected
-        assert problem.place.column > 0 or problem.found == "nothing"
-        assert problem.place.line <= len(data.decode(errors="replace").splitlines()) + 1
+    well_formed(error, path, data)
     return error
 
 
@@ -137,13 +121,6 @@ def valid(draw: st.DrawFn) -> Node:
     ]  # fmt: skip
 
 
-ODD = [
-    "null", "~", "", '""', "[]", "{}", "[[" * 15 + "]]" * 15, "*x", "&x 1", "!!python/object:os.system x",
-    r'"\0"', r'"a\nb"', r'"\U0001F642"', "1e999", "1.0e+999", ".nan", "-.inf", "-1", "0", "9" * 5000, "x" * 3000,
-    '"${UNSET}"', '"${"', '"${A:-${B}}"', "'  '", "1.5", "yes", "true", "[1, x, {a: [b]}]", "{a: 1, a: 2}", "10m",
-    "off", "gil", '"../.."', "/dev/null", "'os:system'", "nosuch", "{flag: on}", "{clamp: {min: 300}}", "2024-01-01",
-    "{min: 5, max: 1}", r'{choices: ["a\nb"]}', "{<<: {a: 1}}", r'["\e[31m"]',
-]  # fmt: skip
 KEYS = ["", "a", "flag", "kind", "enabled", "colour", "<<", "é\n\0\x1b[31m", "k" * 500]
 
 

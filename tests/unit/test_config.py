@@ -719,3 +719,55 @@ def test_an_unknown_kind_is_told_where_it_stands(problems: Problems) -> None:
         "4:17: backend.kind: found 'pyroscop', expected one of noop, pyroscope, or package.module:Class "
         "(did you mean 'pyroscope'?)"
     ) == problem
+
+
+# Files that were made to be slow, or that hold a secret in the wrong place
+
+
+def test_a_hundred_errors_are_enough(problems: Problems) -> None:
+    """Whoever has more has the wrong file."""
+    wrong = "".join(f"key_{number}: 1\n" for number in range(3000))
+    assert 100 == len(problems(WHOLE + wrong))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (f"tags: {{a: [{'1,' * 11_000}]}}\n", "found more than 10000 keys and values, expected fewer"),
+        (f"tags: {{a: '{'${LONG}' * 30}'}}\n", "found variables of more than 256 KiB together, expected shorter ones"),
+    ],
+)
+def test_a_document_that_would_take_long_is_refused(problems: Problems, more: str, expected: str) -> None:
+    """With its place, as any other error."""
+    assert any(expected in each for each in problems(WHOLE + more, env={"LONG": "x" * 10_000}))
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (WHOLE.replace("pyroscope", "x." * 1000 + "x:y"), "backend.kind: found 'x.x."),
+        (
+            HEAD.replace("kind: yaml", "kind: layers, layers: [" + "{kind: zaml}," * 11 + "]") + BACKEND + ENABLED,
+            "found 11",
+        ),
+    ],
+)
+def test_a_name_or_a_list_beyond_measure_is_refused(problems: Problems, document: str, expected: str) -> None:
+    """Neither is looked up."""
+    assert any(expected in each for each in problems(document)), problems(document)
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["{kind: pyroscope, auth_token:s3cret}", '{kind: pyroscope, http_headers: {Authorization:"Bearer s3cret"}}'],
+)
+def test_a_value_that_became_part_of_its_key_is_not_shown(problems: Problems, section: str) -> None:
+    """Where the space after the colon was forgotten; the error says so."""
+    said = problems(WHOLE.replace("{kind: pyroscope}", section))
+    assert "s3cret" not in str(said)
+    assert said
+
+
+def test_a_file_that_is_a_secret_is_not_shown(problems: Problems) -> None:
+    """The file of a token, named by mistake."""
+    assert ["1:1: found a text, expected a mapping"] == problems("s3cret")

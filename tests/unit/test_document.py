@@ -45,7 +45,7 @@ def refusal(request: pytest.FixtureRequest, tmp_path: Path) -> Refusal:
         (b"", "file.yaml: found nothing, expected a mapping"),
         (b"# only a comment\n", "file.yaml: found nothing, expected a mapping"),
         (b"- a\n- b\n", "file.yaml:1:1: found a list, expected a mapping"),
-        (b"\n  text\n", "file.yaml:2:3: found 'text', expected a mapping"),
+        (b"\n  text\n", "file.yaml:2:3: found a text, expected a mapping"),
         (b"a: 1\nb: 2\na: 3\n", "file.yaml:3:1: found the key 'a' again, expected it once (first on line 1)"),
         (b"b: {x: 1, y: 2, x: 3}\n", "file.yaml:1:17: found the key 'x' again, expected it once (first on line 1)"),
         (b"a: 1\n? [x]\n: 2\n", "file.yaml:2:3: found a list as a key, expected a text as a key"),

@@ -1,0 +1,598 @@
+"""What could be wrong with the machine, the loop and the rules: one defect each, in words and as an edit."""
+
+from typing import Final, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """In a module of the core `old`, which is there once, is replaced by `new`; `name` says what is wrong then."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+MACHINE: Final = [
+    Mutant(
+        "a restart cannot end in running",
+        "machine",
+        "(State.STOPPED, State.RESTARTING), State.RUNNING,",
+        "(State.STOPPED,), State.RUNNING,",
+    ),
+    Mutant(
+        "a restart whose start failed counts as running",
+        "machine",
+        "Move(Trigger.FAILED, (State.RESTARTING,), State.STOPPED,",
+        "Move(Trigger.FAILED, (State.RESTARTING,), State.RUNNING,",
+    ),
+    Mutant(
+        "a session that died counts as running",
+        "machine",
+        "Move(Trigger.DIED, (State.RUNNING,), State.STOPPED,",
+        "Move(Trigger.DIED, (State.RUNNING,), State.RUNNING,",
+    ),
+    Mutant(
+        "a forked child counts as running",
+        "machine",
+        "Move(Trigger.FORKED, tuple(State), State.STOPPED,",
+        "Move(Trigger.FORKED, tuple(State), State.RUNNING,",
+    ),
+    Mutant(
+        "a retune passes through stopped",
+        "machine",
+        'State.RESTARTING,\n        "settings changed',
+        'State.STOPPED,\n        "settings changed',
+    ),
+    Mutant(
+        "what has been stopped counts as restarting",
+        "machine",
+        "State.STOPPED,\n        \"the backend's stop returned",
+        "State.RESTARTING,\n        \"the backend's stop returned",
+    ),
+    Mutant(
+        "a restart cannot be given up",
+        "machine",
+        "(State.RUNNING, State.RESTARTING),",
+        "(State.RUNNING,),",
+    ),
+]
+
+HISTORY: Final = [
+    Mutant("transitions are not numbered", "history", "self.seq += 1", "self.seq += 0"),
+    Mutant("the numbers of transitions have gaps", "history", "self.seq += 1", "self.seq += 2"),
+    Mutant("what an observer raises escapes", "history", "except BaseException as error", "except ValueError as error"),
+    Mutant(
+        "a transition is logged twice",
+        "history",
+        "self._journal.transition(made)",
+        "self._journal.transition(made)\n        self._journal.transition(made)",
+    ),
+    Mutant("a transition is not logged", "history", "self._journal.transition(made)", "pass"),
+    Mutant("observers are told nothing", "history", "self._tell(observer, made)", "pass"),
+    Mutant(
+        "the child of a fork has not left its parent's state",
+        "history",
+        "ProfilerMachine(inherited or State.STOPPED)",
+        "ProfilerMachine()",
+    ),
+    Mutant("a transition says that it began where it ended", "history", "from_state=before", "from_state=after"),
+]
+
+DESIRED: Final = [
+    Mutant("a change of settings is not noticed", "desired", "return one == other and", "return True or"),
+    Mutant("settings are never as they should be", "desired", "return one == other and", "return False and"),
+]
+
+VALUES: Final = [
+    Mutant(
+        "True is taken for a whole number",
+        "values",
+        "if type(raw) is int:\n        return raw\n    if type(raw) is float and math.isfinite(raw) and",
+        "if isinstance(raw, int):\n        return raw\n    if type(raw) is float and math.isfinite(raw) and",
+    ),
+    Mutant(
+        "97.5 is cut to a whole number",
+        "values",
+        "math.isfinite(raw) and raw.is_integer()",
+        "math.isfinite(raw)",
+    ),
+    Mutant(
+        "infinity and NaN are taken for numbers",
+        "values",
+        "if type(raw) is float and math.isfinite(raw):",
+        "if type(raw) is float:",
+    ),
+    Mutant(
+        "a number is taken for true or false",
+        "values",
+        "if type(raw) is bool:\n        return raw",
+        "if type(raw) in (bool, int):\n        return bool(raw)",
+    ),
+    Mutant("yes is taken for true", "values", '"false": False}', '"false": False, "yes": True}'),
+    Mutant(
+        "a number with blanks around it is refused",
+        "values",
+        "is_whole(raw.strip(), _MOST_DIGITS)",
+        "is_whole(raw, _MOST_DIGITS)",
+    ),
+    Mutant(
+        "thousands of digits are taken for a number",
+        "values",
+        "_MOST_DIGITS: Final = 100",
+        "_MOST_DIGITS: Final = 1000",
+    ),
+    Mutant("a lone surrogate is given", "values", "raw.encode()\n    except", "raw.strip()\n    except"),
+    Mutant("a text with a NUL is given", "values", ' or "\\0" in raw', ""),
+    Mutant("a text of a million characters is given", "values", 'len(raw) > LONGEST_TEXT or "\\0"', '"\\0"'),
+    Mutant(
+        "a whole number that no float can hold raises",
+        "values",
+        "return raw if abs(raw) > 2**1000 else float(raw)",
+        "return float(raw)",
+    ),
+    Mutant(
+        "a huge number is shown in full",
+        "values",
+        'return raw if abs(raw) < 2**63 else f"a whole number of {raw.bit_length()} bits"',
+        "return raw",
+    ),
+    Mutant(
+        "a long text is shown in full", "values", "cut = text if len(text) <= longest else", "cut = text if True else"
+    ),
+]
+
+RULES: Final = [
+    Mutant("the lower bound is forgotten", "rules", "if self.min is not None and value < self.min", "if False"),
+    Mutant("the upper bound is forgotten", "rules", "if self.max is not None and value > self.max", "if False"),
+    Mutant("choices are forgotten", "rules", "if self.choices is None or _among(value, self.choices)", "if True"),
+    Mutant(
+        "the backend's hard bounds are dropped",
+        "rules",
+        "for limits in setting.limits:\n        value, moved_by",
+        "for limits in setting.limits[:1]:\n        value, moved_by",
+    ),
+    Mutant(
+        "the backend's choices are dropped",
+        "rules",
+        "for limits in setting.limits:\n        refusal",
+        "for limits in setting.limits[:1]:\n        refusal",
+    ),
+    Mutant(
+        "a number that was moved need be none of the choices",
+        "rules",
+        "if rule is not None:\n        refusal",
+        "if False:\n        refusal",
+    ),
+    Mutant("otherwise off is taken for otherwise default", "rules", 'if setting.otherwise == "off"', "if False"),
+    Mutant(
+        "otherwise hold is taken for otherwise default",
+        "rules",
+        'holds = setting.otherwise == "hold" and setting.name in held',
+        "holds = False",
+    ),
+    Mutant(
+        "what cannot be used always holds the last good value",
+        "rules",
+        'holds = setting.otherwise == "hold" and setting.name in held',
+        "holds = setting.name in held",
+    ),
+    Mutant(
+        "a default is remembered as a good value",
+        "rules",
+        "if each.good and each.value is not None",
+        "if each.value is not None",
+    ),
+    Mutant("good values are forgotten at the next look", "rules", "{**held, **good}", "good"),
+    Mutant("the source's own error about a flag is ignored", "rules", "if flag in reading.errors", "if False"),
+    Mutant(
+        "a bad value of one setting turns profiling off",
+        "rules",
+        "not any(each.off for each in outcomes.values())",
+        "not any(each.adjustment for each in outcomes.values())",
+    ),
+    Mutant(
+        "a setting that says otherwise off does not turn profiling off",
+        "rules",
+        " and not any(each.off for each in outcomes.values())",
+        "",
+    ),
+    Mutant("the switch is ignored", "rules", "on = enabled.value is True and", "on = True and"),
+    Mutant(
+        "a flag that is gone keeps its last value",
+        "rules",
+        "if flag not in reading.values:\n        return Outcome(setting.default)",
+        "if flag not in reading.values:\n        return Outcome(held.get(setting.name, setting.default))",
+    ),
+    Mutant(
+        "a whole number that no float can hold is given",
+        "rules",
+        'return _otherwise(setting, held, raw, "too large a number")',
+        "as_float = 0.0",
+    ),
+    Mutant(
+        "choices are compared without their types",
+        "rules",
+        "type(value) is type(choice) and value == choice",
+        "value == choice",
+    ),
+]
+
+LEASE: Final = [
+    Mutant("the lease never ends", "lease", "now - self.stale_since < lease)", "True)"),
+    Mutant(
+        "the lease lasts a moment longer", "lease", "now - self.stale_since < lease", "now - self.stale_since <= lease"
+    ),
+    Mutant("nothing is held for the lease", "lease", " or now - self.stale_since < lease)", ")"),
+    Mutant(
+        "values that are stale anew prolong the lease",
+        "lease",
+        "(float(reading.stale_since), now, before.stale_since)",
+        "(float(reading.stale_since), now)",
+    ),
+    Mutant(
+        "a date in the future prolongs the lease",
+        "lease",
+        "(float(reading.stale_since), now, before.stale_since)",
+        "(float(reading.stale_since), before.stale_since)",
+    ),
+    Mutant(
+        "stale values replace the last fresh ones",
+        "lease",
+        "return before._replace(",
+        "return before._replace(\n            reading=reading,",
+    ),
+    Mutant(
+        "each failure starts the lease anew",
+        "lease",
+        "since = now if known.stale_since is None else known.stale_since",
+        "since = now",
+    ),
+    Mutant(
+        "a failure forgets the last good values",
+        "lease",
+        "return known._replace(",
+        "return known._replace(\n        reading=None,",
+    ),
+    Mutant("the kill switch is ignored", "lease", "_KILLED if killed else _silenced(", "_silenced("),
+    Mutant(
+        "the kill switch is said to have won, and does not",
+        "lease",
+        "resolution._replace(desired=OFF, adjustments=())",
+        "resolution._replace(adjustments=())",
+    ),
+    Mutant(
+        "layers that are silent keep nothing off",
+        "lease",
+        "_KILLED if killed else _silenced(rules, layers, lease, now, held)",
+        "_KILLED if killed else None",
+    ),
+    Mutant(
+        "a source that never answered leaves the switch to its default",
+        "lease",
+        'return Cause("source", detail=silent[0].trouble) if silent else None',
+        "return None",
+    ),
+    Mutant(
+        "a silent layer whose last word was off is passed over",
+        "lease",
+        "if switch is not None and settle(rules.enabled, layer.reading, held).value is not True",
+        "if False",
+    ),
+    Mutant("a layer that has only just begun keeps nothing off", "lease", "if begins is not None", "if False"),
+    Mutant(
+        "the weakest layer wins",
+        "lease",
+        "in (reading.values.keys() | reading.errors.keys()) - known:",
+        "in reading.values.keys() | reading.errors.keys():",
+    ),
+]
+
+POLICY: Final = [
+    Mutant(
+        "the backoff does not grow",
+        "policy",
+        "self.initial * 2.0 ** min(failures - 1, _LONGEST_DOUBLING)",
+        "self.initial",
+    ),
+    Mutant("the backoff has no cap", "policy", "return min(doubled, self.max) *", "return doubled *"),
+    Mutant("the backoff has no jitter", "policy", " * (1 - random() / 2)", ""),
+    Mutant("there is no backoff", "policy", '"backoff": self._retry_at', '"backoff": float("-inf")'),
+    Mutant("there is no cooldown", "policy", "self._last_try + self.policy.cooldown", "self._last_try"),
+    Mutant("a start is not remembered for the cooldown", "policy", "self._last_try = now", "pass"),
+    Mutant(
+        "there is no splay",
+        "policy",
+        "self._wanted_since + splay_of(self.instance, self.policy.splay)",
+        "self._wanted_since",
+    ),
+    Mutant("the splay does not start anew", "policy", "self._wanted_since = now", "pass"),
+    Mutant("the shortest wait opens the gate", "policy", "max(self._waits().values())", "min(self._waits().values())"),
+    Mutant(
+        "what was refused for good stays refused",
+        "policy",
+        "self._wanted_since = now\n        self._refused = None",
+        "self._wanted_since = now",
+    ),
+    Mutant("nothing is refused for good", "policy", "return self._refused is not None and", "return False and"),
+    Mutant(
+        "a success does not end the backoff",
+        "policy",
+        'self.failures = 0\n        self._retry_at = float("-inf")\n\n    def failed',
+        "pass\n\n    def failed",
+    ),
+]
+
+SLOT: Final = [
+    Mutant(
+        "a call that returns late is swallowed",
+        "slot",
+        "call, outcome = self.call, self._outcomes.popleft()",
+        "call, outcome = self.call, self._outcomes.popleft()\n        if self.stuck:\n            return None",
+    ),
+    Mutant("a call is never stuck", "slot", "if call is None or self.stuck or now < call.deadline", "if True"),
+    Mutant("a call that is stuck is reported again and again", "slot", "self.stuck = True", "self.stuck = False"),
+    Mutant("a call that has returned is still in flight", "slot", "self.call = None\n        if", "if"),
+]
+
+WATCH: Final = [
+    Mutant(
+        "the kill switch is not looked at",
+        "watch",
+        "killed = self._kill_switch is not None and self._exists(self._kill_switch)",
+        "killed = False",
+    ),
+    Mutant(
+        "a kill switch that has gone is not noticed",
+        "watch",
+        "changed = killed != self._seen.killed or",
+        "changed = killed > self._seen.killed or",
+    ),
+    Mutant("only the first reading counts", "watch", "if reading is self._last and", "if self._last is not None and"),
+    Mutant(
+        "a source that calls sys.exit ends the control thread",
+        "watch",
+        "except BaseException as error:\n            self._lose(error, now)",
+        "except Exception as error:\n            self._lose(error, now)",
+    ),
+    Mutant(
+        "an exception without a reason ends the control thread",
+        "watch",
+        "with suppress(BaseException):",
+        "with suppress(ValueError):",
+    ),
+]
+
+LOOP: Final = [
+    Mutant(
+        "a call is made while another is in flight",
+        "loop",
+        "if self._slot.call is not None:\n            self._changed |=",
+        "if self._slot.stuck:\n            self._changed |=",
+    ),
+    Mutant("off is not followed", "loop", "elif not self._desired.on:", "elif False:"),
+    Mutant(
+        "off waits for the cooldown",
+        "loop",
+        "elif not self._desired.on:",
+        "elif not self._desired.on and self._gate.opens_at() <= now:",
+    ),
+    Mutant(
+        "a retune does not wait for the cooldown",
+        "loop",
+        "if self._gate.opens_at() <= now:\n                self._stop(Trigger.RETUNE",
+        "if True:\n                self._stop(Trigger.RETUNE",
+    ),
+    Mutant(
+        "new settings are not followed",
+        "loop",
+        "elif not same_settings(self._desired.settings, self._applied):",
+        "elif False:",
+    ),
+    Mutant(
+        "new settings are taken for applied, without a restart",
+        "loop",
+        "if self._gate.opens_at() <= now:\n                self._stop(Trigger.RETUNE, self._cause, now)",
+        "if self._gate.opens_at() <= now:\n                self._applied = self._desired.settings",
+    ),
+    Mutant(
+        "a start passes a gate that is closed",
+        "loop",
+        "not self._gate.refuses(desired) and self._gate.opens_at() <= now",
+        "not self._gate.refuses(desired)",
+    ),
+    Mutant(
+        "what was refused for good is tried again",
+        "loop",
+        "return desired.on and not self._gate.refuses(desired) and self._gate.opens_at() <= now",
+        "return desired.on and self._gate.opens_at() <= now",
+    ),
+    Mutant("a permanent error is taken for a temporary one", "loop", "self._gate.refused(call.settings)", "pass"),
+    Mutant(
+        "a stop that failed is taken for done",
+        "loop",
+        "self._stop_failed(outcome.error, now)\n            return",
+        "self._stop_failed(outcome.error, now)",
+    ),
+    Mutant(
+        "a start that failed is taken for done",
+        "loop",
+        "self._start_failed(call, outcome.error, outcome.took, now)\n            return",
+        "self._start_failed(call, outcome.error, outcome.took, now)",
+    ),
+    Mutant(
+        "a stop that failed is never tried again",
+        "loop",
+        "if self._off_is_news or now >= self._stop_retry_at or (self._closing and not self._gave_up):",
+        "if False:",
+    ),
+    Mutant(
+        "a stop that failed is tried again at once",
+        "loop",
+        "if self._off_is_news or now >= self._stop_retry_at or (self._closing and not self._gave_up):",
+        "if True:",
+    ),
+    Mutant(
+        "off waits for the backoff of a stop",
+        "loop",
+        "if self._off_is_news or now >= self._stop_retry_at",
+        "if now >= self._stop_retry_at",
+    ),
+    Mutant(
+        "off jumps the backoff of every stop",
+        "loop",
+        "self._off_is_news = False\n        self._is_last_stop",
+        "self._is_last_stop",
+    ),
+    Mutant("the backoff of stops does not grow", "loop", "self._stop_failures += 1", "self._stop_failures = 1"),
+    Mutant(
+        "what follows a call is decided before the flags are looked at",
+        "loop",
+        "self._look(self._clock())\n        if self._changed:\n            self._breathe()\n"
+        "        self._take_outcomes()",
+        "self._take_outcomes()\n        self._look(self._clock())",
+    ),
+    Mutant(
+        "a restart goes on though off is wanted",
+        "loop",
+        "elif desired.on and not self._gate.refuses(desired):",
+        "elif not self._gate.refuses(desired):",
+    ),
+    Mutant(
+        "a restart whose start failed stays restarting",
+        "loop",
+        "if self._history.state is State.RESTARTING:\n            self._fire(Trigger.FAILED",
+        "if False:\n            self._fire(Trigger.FAILED",
+    ),
+    Mutant(
+        "a start that failed has no backoff",
+        "loop",
+        'self._gate.failed(now)\n        self._error = f"start failed',
+        'self._error = f"start failed',
+    ),
+    Mutant(
+        "a start that worked does not end the backoff",
+        "loop",
+        "if not isinstance(self._backend, Probing):\n            self._gate.succeeded()",
+        "if False:\n            self._gate.succeeded()",
+    ),
+    Mutant(
+        "a start ends the backoff before a probe has shown that it samples",
+        "loop",
+        "if not isinstance(self._backend, Probing):\n            self._gate.succeeded()",
+        "if True:\n            self._gate.succeeded()",
+    ),
+    Mutant(
+        "what is wanted is taken for what was started",
+        "loop",
+        "self._applied = call.settings",
+        "self._applied = self._desired.settings",
+    ),
+    Mutant(
+        "settings are said to run though it is stopped",
+        "loop",
+        "self._applied = NO_SETTINGS\n        self._probe_at",
+        "self._probe_at",
+    ),
+    Mutant(
+        "a session is never probed",
+        "loop",
+        "now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf",
+        "math.inf",
+    ),
+    Mutant(
+        "a session is probed once only",
+        "loop",
+        "self._probe_at = now + self._policy.resync",
+        "self._probe_at = math.inf",
+    ),
+    Mutant("a session that does not sample is left as it is", "loop", 'if health.status != "failed":', "if True:"),
+    Mutant(
+        "a session that died has no backoff",
+        "loop",
+        'self._gate.failed(now)\n        self._cause = Cause("backend"',
+        'self._cause = Cause("backend"',
+    ),
+    Mutant(
+        "a session that died is not stopped before the next starts",
+        "loop",
+        "self._stop(Trigger.DIED, self._cause, now)",
+        "self._fire(Trigger.DIED, self._cause, None)",
+    ),
+    Mutant("the end of the process stops nothing", "loop", "return OFF if self._closing else", "return"),
+    Mutant(
+        "the child of a fork tells nothing of it",
+        "loop",
+        "if inherited is not State.STOPPED:",
+        "if inherited is None:",
+    ),
+    Mutant(
+        "the end of the lease is not noticed",
+        "loop",
+        "if seen is self._seen and seen.stale_since is None:",
+        "if seen is self._seen:",
+    ),
+    Mutant(
+        "the end of the lease is slept over",
+        "loop",
+        "if layer.stale_since is not None and layer.holds(lease, now):",
+        "if False:",
+    ),
+    Mutant("the opening of the gate is slept over", "loop", "elif self._waits_for_gate:", "elif False:"),
+    Mutant("the time of the next stop is slept over", "loop", "yield self._stop_retry_at", "yield math.inf"),
+    Mutant("the deadline of a call is slept over", "loop", "yield self._slot.call.deadline", "yield math.inf"),
+    Mutant(
+        "no look is taken unless somebody calls",
+        "loop",
+        "until = [now + self._policy.resync, *self._appointments(now)]",
+        "until = [*self._appointments(now)]",
+    ),
+    Mutant(
+        "a transition is made twice",
+        "loop",
+        "self._fire(Trigger.STARTED, call.cause, outcome.took)",
+        "self._fire(Trigger.STARTED, call.cause, outcome.took)\n"
+        "        self._fire(Trigger.STARTED, call.cause, outcome.took)",
+    ),
+    Mutant(
+        "a retune is told of only when it is over",
+        "loop",
+        "if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:",
+        "if False:",
+    ),
+    Mutant("the gate does not hear what is wanted", "loop", "self._gate.wanted(now)", "pass"),
+    Mutant(
+        "new settings are no reason to try what was refused for good",
+        "loop",
+        "if desired.on == was.on and same_settings(desired.settings, was.settings):",
+        "if desired.on == was.on:",
+    ),
+    Mutant("the gate does not hear of a start", "loop", "self._gate.tried(now)", "pass"),
+    Mutant(
+        "a start has the deadline of a stop",
+        "loop",
+        "now + self._policy.start_deadline, Trigger.STARTED",
+        "now + self._policy.stop_deadline, Trigger.STARTED",
+    ),
+    Mutant("the status is what it was long ago", "loop", "if self._changed:\n            self._publish()", "pass"),
+]
+
+MUTANTS: Final = [
+    *MACHINE,
+    *HISTORY,
+    *DESIRED,
+    *VALUES,
+    *RULES,
+    *LEASE,
+    *POLICY,
+    *SLOT,
+    *WATCH,
+    *LOOP,
+]
+
+SURVIVORS: Final[dict[str, str]] = {
+    "choices are compared without their types": (
+        "a value has the setting's type before it is compared, and so have its choices; only a setting of any type, as "
+        "noop has them, could differ: tests/unit/test_rules.py::test_choices_are_compared_with_their_type"
+    ),
+}
+"""Mutants that the property tests need not kill: why, and what does."""
