@@ -8,21 +8,20 @@ output, ``text`` is what the log says.
 import re
 import shlex
 import sys
-import threading
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, fields
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from children import RHEOSTAT, Child, ended, parsed
+from pages import install
 from rheostat import Duration, FlagSource, parse_flags
 from rheostat.registry import LAYERS, SOURCES
+from rheostat.testing import FlagSourceContract
 from vendors.faults import Fault
 from vendors.growthbook import GrowthBookServer
 from vendors.launchdarkly import LaunchDarklyServer, ruled_flag
@@ -390,31 +389,33 @@ def test_a_provider_that_comes_late(tmp_path: Path) -> None:
 
 # A source of one's own
 
+KIT_PATIENCE = 50.0
+"""Seconds for the whole kit, which starts processes of its own."""
 
-class Flags(SimpleHTTPRequestHandler):
-    """Serves a folder, as `python -m http.server` does."""
 
-    def log_message(self, *_: object) -> None:
-        """Be quiet."""
+def own(begins: str) -> Block:
+    """The one command of the page that begins like this."""
+    (found,) = [block for block in blocks(OWN_SOURCE, "console") if block.text.startswith(f"$ {begins}")]
+    return found
 
 
 @contextmanager
 def serving(folder: Path, port: int = 0) -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", port), partial(Flags, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    """By the page's command, but at a port that is free."""
+    command = [str(port) if word == "8000" else word for word in own("python -m http.server").command]
+    with Child(command, folder, {"PYTHONUNBUFFERED": "1"}) as server:
+        found = re.search(r"port (\d+)", server.out.until(lambda line: line.startswith("Serving HTTP")))
+        assert found is not None
+        yield int(found[1])
 
 
 @pytest.fixture
 def flags(tmp_path: Path) -> Path:
     """The file that the page serves, as its own command writes it."""
-    writes = next(block for block in blocks(OWN_SOURCE, "console") if "> flags.json" in block.text)
     folder = tmp_path / "served"
     folder.mkdir()
-    assert 0 == ended(["sh", "-c", writes.text.partition("\n")[0].removeprefix("$ ")], folder).returncode
+    line = own("echo").text.partition("\n")[0].removeprefix("$ ")
+    assert 0 == ended(["sh", "-c", line], folder).returncode
     return folder / "flags.json"
 
 
@@ -428,59 +429,80 @@ def test_the_contract_is_complete() -> None:
     assert sorted(name for name in vars(FlagSource) | {"Options": 0} if not name.startswith("_")) == sorted(table)
 
 
+def test_what_the_page_installs_is_here() -> None:
+    """Rheostat has that extra, and each requirement of it is met.
+
+    The command itself would fetch what was published last, and not test what is here.
+    """
+    assert ["pip", "install", "rheostat[testing]"] == own("pip install").command
+    testing = [each for each in requires("rheostat") or () if each.endswith("extra == 'testing'")]
+    names = [name[0] for each in testing if (name := re.match(r"[\w-]+", each))]
+    assert {"hypothesis", "pytest"} == set(names)
+    assert all(version(name) for name in names)
+
+
 def test_check_and_plan_with_an_own_source(flags: Path, tmp_path: Path) -> None:
     """Both say what stands on the page."""
-    check, plan = (
-        next(block for block in blocks(OWN_SOURCE, "console") if f"rheostat {name}" in block.text)
-        for name in ("check", "plan")
-    )
+    check, plan = own("rheostat check"), own("rheostat plan")
     with serving(flags.parent) as port:
         unpack_own(tmp_path, port)
         assert check.output == ended(check.command, tmp_path).stdout.replace(str(tmp_path), "/home/you/httpflags")
         assert plan.output == ended(plan.command, tmp_path, KEYS).stdout
 
 
-def test_the_pages_own_test_passes(tmp_path: Path) -> None:
-    """With every warning an error."""
+def test_the_kit_is_green_for_an_own_source(tmp_path: Path) -> None:
+    """The page's own tests pass, none is skipped, and every warning is an error."""
     unpack(OWN_SOURCE, tmp_path)
-    command = next(block for block in blocks(OWN_SOURCE, "console") if "pytest" in block.text).command
-    tested = ended([*command, "-W", "error", "-p", "no:cacheprovider"], tmp_path, KEYS)
-    assert 0 == tested.returncode, tested.stdout
-    assert f"{len(re.findall('def test_', OWN_SOURCE.read_text()))} passed" in tested.stdout
+    command = [*own("python -m pytest").command, "-W", "error", "-p", "no:cacheprovider"]
+    with Child(command, tmp_path, KEYS) as child:
+        tested = child.process.wait(KIT_PATIENCE)
+        printed = child.out.rest()
+    assert 0 == tested, printed
+    kit = [name for name in vars(FlagSourceContract) if name.startswith("test_")]
+    expected = len(kit) + len(re.findall("def test_", OWN_SOURCE.read_text()))
+    assert re.fullmatch(rf"{expected} passed in .*", printed[-1]), printed
 
 
 def test_an_own_source_governs(flags: Path, tmp_path: Path) -> None:
     """The log is that of the page: values hold while the endpoint is away, and a flip after its return is seen."""
+    run = own("rheostat run").command
+    separator = run.index("--")
     with ExitStack() as stack:
         with serving(flags.parent) as port:
             unpack_own(tmp_path, port)
             quicken(tmp_path)
-            child = stack.enter_context(governed(tmp_path))
+            child = stack.enter_context(
+                Child([*run[:separator], "--log", "json", *run[separator:]], tmp_path, KEYS),
+            )
             child.event("transition", to="running")
-        child.event("source_unavailable")
+        child.err.until(lambda line: "refused" in line)
         with serving(flags.parent, port):
             child.event("source_recovered")
             flags.write_text(flags.read_text().replace("true", "false"))
             child.event("transition", to="stopped")
-            assert 0 == child.finish()
-        events = [each for each in child.events() if each["event"] != "closed"]
-        said = [f"{each['level']} rheostat[{each['pid']}]: {each['message']}" for each in events]
+            child.process.terminate()
+            said = [
+                f"{each['level']} rheostat[{each['pid']}]: {each['message']}"
+                for each in child.events()
+                # A request that was in the midst of it may say something else first.
+                if each["event"] != "source_unavailable" or "refused" in each["message"]
+            ]
     shown = [line.replace("localhost:8000", f"127.0.0.1:{port}") for line in log_lines(OWN_SOURCE)]
     assert [vague(line) for line in shown] == [vague(line) for line in said]
 
 
 def test_an_own_source_by_entry_point(tmp_path: Path) -> None:
     """What pyproject.toml says makes its short name work, once installed."""
-    unpack(OWN_SOURCE, tmp_path)
-    (folder := tmp_path / "httpflags-1.0.dist-info").mkdir()
-    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
-    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    sections = project["entry-points"].items()
-    lines = [
-        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in each.items()) for group, each in sections
-    ]
-    (folder / "entry_points.txt").write_text("".join(lines))
-    config = tmp_path / "config.yaml"
-    config.write_text(config.read_text().replace("httpflags:HttpSource", "http"))
+    unpack(OWN_SOURCE, tmp_path, {"kind: httpflags:HttpSource": "kind: http"})
+    before = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, {"PYTHONPATH": str(tmp_path)})
+    assert "found 'http'" in before.stderr
+    install(tmp_path)
     checked = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, {"PYTHONPATH": str(tmp_path)})
     assert (0, "") == (checked.returncode, checked.stderr)
+
+
+def test_no_command_of_the_page_is_left_out() -> None:
+    """Each is one that a test here runs."""
+    ran = ("pip install", "rheostat check", "rheostat plan", "rheostat run", "echo", "python -m http.server")
+    lines = [block.text.removeprefix("$ ") for block in blocks(OWN_SOURCE, "console")]
+    assert [] == [line for line in lines if not line.startswith((*ran, "python -m pytest"))]

@@ -80,8 +80,14 @@ class Endpoint(ThreadingHTTPServer):
 
     def drip(self, handler: Handler) -> None:
         """An answer that comes bit by bit, and has no end until it is mended."""
-        handler.send_response(200)
-        handler.end_headers()
+        self._drip_after(b"HTTP/1.0 200 OK\r\n\r\n", handler)
+
+    def drip_headers(self, handler: Handler) -> None:
+        """One whose headers do."""
+        self._drip_after(b"HTTP/1.0 200 OK\r\nX-Long: ", handler)
+
+    def _drip_after(self, begin: bytes, handler: Handler) -> None:
+        handler.wfile.write(begin)
         while not self._mended.wait(0.02):
             handler.wfile.write(b" ")
 

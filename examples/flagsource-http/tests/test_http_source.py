@@ -1,6 +1,7 @@
 """The source as Rheostat uses it, and what it asks the endpoint and says of it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -56,10 +57,10 @@ class Watched:
         identity = Identity(application="checkout", instance="host-1", tags={}, pid=1)
         given = HttpOptions(url=Url(url), **{"poll_interval": Duration(0.02), **options})  # type: ignore[arg-type]
         self.source = HttpSource(given, identity)
-        self._called = threading.Event()
+        self.called = threading.Event()
 
     def __enter__(self) -> "Watched":
-        self.source.open(self._called.set)
+        self.source.open(self.called.set)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,8 +68,8 @@ class Watched:
 
     def next(self) -> Reading | str:
         """What it says when it has called; a trouble is a text."""
-        assert self._called.wait(PATIENCE), "it does not call"
-        self._called.clear()
+        assert self.called.wait(PATIENCE), "it does not call"
+        self.called.clear()
         return self.now()
 
     def now(self) -> Reading | str:
@@ -137,6 +138,17 @@ def test_without_tags_the_same_flags_are_the_same_reading(endpoint: Endpoint) ->
     assert {headers["If-None-Match"] for headers in endpoint.asked} == {None}
 
 
+def test_a_version_without_a_tag_is_asked_for_in_full(endpoint: Endpoint) -> None:
+    """Once the flags come without a tag, the tag of older ones is sent no more."""
+    with Watched(endpoint.url) as watched:
+        watched.next()
+        endpoint.misbehave(lambda handler: handler.give(200, b"{}"))
+        assert watched.next() == Reading({})
+        endpoint.asked.clear()
+        Asked(endpoint, endpoint.answer, 2).wait()
+    assert endpoint.asked[-1]["If-None-Match"] is None
+
+
 def test_an_unasked_304_is_told(endpoint: Endpoint) -> None:
     """Not modified, said to one who knows nothing, is no answer."""
     endpoint.misbehave(lambda handler: handler.give(304))
@@ -188,6 +200,40 @@ def test_an_answer_that_takes_too_long_is_told(endpoint: Endpoint, answer: Calla
     endpoint.misbehave(lambda handler: answer(endpoint, handler))
     with Watched(endpoint.url, timeout=Duration(0.2)) as watched:
         assert watched.next() == f"{endpoint.url}: no whole answer in time, timeout is 0.2 s"
+
+
+def test_a_request_without_an_end_is_told(endpoint: Endpoint) -> None:
+    """What the client's timeouts do not end is noticed by who reads, as Rheostat does each poll interval."""
+    endpoint.misbehave(endpoint.drip_headers)
+    deadline = time.monotonic() + PATIENCE
+    with Watched(endpoint.url, timeout=Duration(0.1)) as watched:
+        assert watched.source.poll_interval == 0.02
+        while (said := watched.now()) == f"{endpoint.url}: no answer yet":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert said == f"{endpoint.url}: no whole answer in time, timeout is 0.1 s"
+
+
+def test_close_waits_for_no_answer(endpoint: Endpoint) -> None:
+    """However long the timeout is, a request that hangs is left to itself, and what becomes of it is no news."""
+    asked = threading.Event()
+
+    def hang(handler: Handler) -> None:
+        asked.set()
+        endpoint.hang(handler)
+
+    endpoint.misbehave(hang)
+    with Watched(endpoint.url, timeout=Duration(60.0)) as watched:
+        assert asked.wait(PATIENCE), "it does not ask"
+        began = time.monotonic()
+        watched.source.close()
+        assert time.monotonic() - began < PATIENCE
+        endpoint.mend()
+        for thread in threading.enumerate():
+            if thread.name == "rheostat-http":
+                thread.join(PATIENCE)
+                assert not thread.is_alive()
+        assert not watched.called.is_set()
 
 
 def test_an_answer_may_be_as_large_as_that(endpoint: Endpoint) -> None:
