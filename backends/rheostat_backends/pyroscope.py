@@ -192,11 +192,13 @@ def _import_agent() -> Any:
             handlers.append(function)
         return register(function, *args, **kwargs)
 
-    atexit.register = note
+    # For this one import; other threads' registrations pass through.
+    exits: Any = atexit
+    exits.register = note
     try:
         agent = import_vendor("pyroscope", _REQUIREMENT)
     finally:
-        atexit.register = register
+        exits.register = register
     for handler in handlers:
         atexit.unregister(handler)
         atexit.register(_SESSION.leave, handler)
