@@ -152,7 +152,7 @@ def resources() -> dict[str, int]:
     return held
 
 
-def growth(before: Mapping[str, int], patience: float = 3.0) -> dict[str, int]:
+def growth(before: Mapping[str, int], patience: float = PATIENCE) -> dict[str, int]:
     """How much more it holds than before, once that has settled."""
     deadline = time.monotonic() + patience
     while True:

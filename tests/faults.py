@@ -21,7 +21,7 @@ OF_BACKEND: Final = ("backend", "start", "stop", "probe")
 OF_SOURCE: Final = ("source", "open", "read", "poll_interval", "close")
 EVERYWHERE: Final = (*OF_BACKEND, *OF_SOURCE)
 
-LATE: Final = 0.25
+LATE: Final = 1.0
 """Seconds that a late call takes, which is more than the deadlines that tests set."""
 
 

@@ -44,7 +44,12 @@ source: {{kind: yaml, path: flags.yaml, poll_interval: 10ms}}
 backend: {backend}
 enabled: {{flag: profiling_enabled, default: false}}
 settings: {{sample_rate: 100, upload_interval: 3600}}
-policy: {{start_after: {start_after}, cooldown: 0s, backoff: {{initial: 10ms, max: 20ms}}, processes: {processes}}}
+policy:
+  start_after: {start_after}
+  cooldown: 0s
+  backoff: {{initial: 10ms, max: 20ms}}
+  exit_deadline: 5s
+  processes: {processes}
 """
 
 # What a host would have of its own: JSON on stderr, so that the lines look as under the launcher.
@@ -78,8 +83,9 @@ import time
 
 
 def work():
-    until = time.monotonic() + 0.1
-    while time.monotonic() < until:
+    # Of processor time: on a busy machine a span of time alone may hold no sample.
+    until = time.thread_time() + 0.15
+    while time.thread_time() < until:
         sum(range(100))
     return str(os.getpid())
 """
@@ -411,7 +417,7 @@ GOVERNED: Final = (
 )
 RELOADED: Final = tuple(gunicorn("gthread", f"{start}, HUP", by) for start in _PRELOADS for by in _BYS)
 RESIZED: Final = tuple(gunicorn("gthread", "fork, TTIN and TTOU", by) for by in _BYS)
-KILLED: Final = tuple(gunicorn("sync", "fork, killed by --timeout", by, "--timeout", "2") for by in _BYS)
+KILLED: Final = tuple(gunicorn("sync", "fork, killed by --timeout", by, "--timeout", "5") for by in _BYS)
 ONLY_WORKERS: Final = (
     *(gunicorn("gthread", f"{start}, processes: workers", "run") for start in _PRELOADS),
     gunicorn("gthread", "fork, --preload, at import, processes: workers", "code", at_import=True),

@@ -27,6 +27,8 @@ def silence_on_fork(message: str) -> None:
     when the application forks, is not for the application's log."""
     if not any(isinstance(each, tuple) and getattr(each[1], "pattern", None) == message for each in _filters):
         _filters.append(("ignore", re.compile(message), DeprecationWarning, None, 0))
+        # A fork may be under way, whose hooks were called before.
+        be_quiet()
 
 
 def be_quiet() -> None:

@@ -16,8 +16,6 @@ import pytest
 from children import Child, environment
 from rheostat.demo.receiver import Profile, Receiver
 
-pytestmark = pytest.mark.soak
-
 PATIENCE = 20.0
 EXIT_DEADLINE = 0.3
 SLACK = 2.0
@@ -172,10 +170,10 @@ def refusing() -> AbstractContextManager[str]:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """Nothing listens there any more."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-    yield address
+    """Nothing listens there, nor can anybody else."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 @contextmanager
@@ -210,7 +208,13 @@ WAYS: Mapping[str, tuple[str, str, int, str]] = {
         "",
     ),
     "exception": ("leave(); raise KeyError('odd')", "main()", 1, EXCEPTION),
-    "KeyboardInterrupt": ("leave(); os.kill(os.getpid(), signal.SIGINT); burn(9)", "main()", -2, EXCEPTION),
+    "KeyboardInterrupt": (
+        "leave(); os.kill(os.getpid(), signal.SIGINT); burn(9)",
+        # Whoever runs the tests in the background has SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); main()",
+        -2,
+        EXCEPTION,
+    ),
     "os._exit": ("leave(); os._exit(4)", "main()", 4, ""),
     "os.abort": ("leave(); os.abort()", "main()", -6, ""),
 }
@@ -254,8 +258,95 @@ def test_an_exit_during_a_hung_stop(tmp_path: Path) -> None:
         "assert reconciler.status().operation.name == 'stop'; leave()"
     )
     with hung() as address:
-        took, code, stderr = left(prepare(tmp_path, address, ends=ends.replace("; assert", "\n    assert")), tmp_path)
+        command = prepare(tmp_path, address, burns=0.5, ends=ends.replace("; assert", "\n    assert"))
+        took, code, stderr = left(command, tmp_path)
     assert (0, "") == (code, stderr)
+    assert took < EXIT_DEADLINE + SLACK
+
+
+# Nothing lets the thread that is to go on have its turn before the interpreter ends.
+FORKS: Mapping[str, str] = {
+    "parent": "leave(); sys.setswitchinterval(10)\n    if os.fork() == 0: os._exit(0)\n    sys.exit(7)",
+    "child": (
+        "sys.setswitchinterval(10)\n    child = os.fork()\n    if child == 0: sys.exit(5)\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5\n"
+        "    assert reconciler.status().settings and not reconciler.status().error\n"
+        "    leave(); sys.exit(7)"
+    ),
+}
+
+
+@pytest.mark.parametrize("who", FORKS)
+def test_an_exit_at_once_after_a_fork(tmp_path: Path, who: str) -> None:
+    """Though the thread that made way for the fork cannot begin again, the end is in time, as it was, in silence."""
+    with hung() as address:
+        took, code, stderr = left(prepare(tmp_path, address, ends=FORKS[who]), tmp_path)
+    assert (7, "") == (code, stderr)
+    assert took < EXIT_DEADLINE + SLACK
+
+
+HANGING = """\
+import logging, sys, threading, time
+import rheostat
+
+running, hanging = threading.Event(), threading.Event()
+
+def hang():
+    hanging.set()
+    threading.Event().wait()
+
+class Source:
+    Options = dict
+    poll_interval = 0.02
+
+    def __init__(self, options, identity):
+        pass
+
+    def open(self, changed):
+        pass
+
+    def read(self, wanted):
+        if running.is_set() and sys.argv[1] == "source":
+            hang()
+        return rheostat.Reading({"on": True})
+
+    def close(self):
+        pass
+
+def observe(made):
+    running.set()
+    if sys.argv[1] == "observer":
+        hang()
+
+class Handler(logging.Handler):
+    # Without its lock, for which logging itself would wait at the end of the interpreter.
+    def handle(self, record):
+        if record.rheostat_event == "transition" and sys.argv[1] == "handler":
+            hang()
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", handlers=[Handler()])
+    sys.modules["app"] = sys.modules["__main__"]
+    reconciler = rheostat.start("config.yaml", observers=[observe])
+    assert hanging.wait(10)
+    until = time.monotonic() + 0.15
+    while time.monotonic() < until:
+        sum(range(2000))
+    print(time.monotonic(), flush=True)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("what", ["source", "observer", "handler"])
+def test_an_exit_while_the_control_thread_hangs(tmp_path: Path, what: str) -> None:
+    """Nobody stops the session, whose server hangs too: the agent's own exit handler does not wait for it either."""
+    with hung() as address:
+        command = prepare(tmp_path, address)
+        config = tmp_path / "config.yaml"
+        config.write_text(config.read_text().replace("{kind: yaml, path: flags.yaml}", "{kind: 'app:Source'}"))
+        (tmp_path / "app.py").write_text(HANGING)
+        took, code, stderr = left([*command, what], tmp_path)
+    assert (7, "") == (code, stderr)
     assert took < EXIT_DEADLINE + SLACK
 
 
@@ -273,7 +364,7 @@ def test_exec_is_not_delayed_and_inherits_nothing(tmp_path: Path) -> None:
         )
     began, inherited, came = ran.stdout.splitlines()
     assert (0, "", "1 [0, 1, 2] False") == (ran.returncode, ran.stderr, inherited)
-    assert float(came) - float(began) < 1.0
+    assert float(came) - float(began) < 3.0
 
 
 # The last window
@@ -293,7 +384,7 @@ def has(function: str) -> Callable[[Profile], bool]:
 def test_the_last_window_is_flushed(tmp_path: Path, receiver: Receiver, way: str) -> None:
     """Whichever way the interpreter ends in order, what was sampled last arrives."""
     ends, calls, code, _ = WAYS[way]
-    command = prepare(tmp_path, receiver.address, ends=ends, calls=calls, exit_deadline=10)
+    command = prepare(tmp_path, receiver.address, burns=0.5, ends=ends, calls=calls, exit_deadline=10)
     assert code == left(command, tmp_path)[1]
     receiver.wait_for(has("burn"), PATIENCE)
 
@@ -301,7 +392,7 @@ def test_the_last_window_is_flushed(tmp_path: Path, receiver: Receiver, way: str
 def test_sigterm_with_a_handler_that_exits_flushes(tmp_path: Path, receiver: Receiver) -> None:
     """What most servers do at SIGTERM ends the process with its code, and the last window arrives."""
     calls = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); main()"
-    command = prepare(tmp_path, receiver.address, ends="leave(); burn(15)", calls=calls, exit_deadline=10)
+    command = prepare(tmp_path, receiver.address, burns=0.5, ends="leave(); burn(15)", calls=calls, exit_deadline=10)
     with Child(command, tmp_path) as child:
         child.out.next()
         child.process.send_signal(signal.SIGTERM)
@@ -348,7 +439,7 @@ if __name__ == "__main__":
 def test_a_child_of_multiprocessing_flushes_its_last_window(tmp_path: Path, receiver: Receiver, method: str) -> None:
     """Though such children leave by os._exit, where no atexit handler runs."""
     prepare(tmp_path, receiver.address, exit_deadline=10)
-    assert_child_leaves(tmp_path, method, within=5.0)
+    assert_child_leaves(tmp_path, method, within=10 + SLACK)
     receiver.wait_for(has("burn_in_child"), PATIENCE)
 
 

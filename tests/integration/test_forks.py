@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ PATIENCE = 20.0
 WARNS = sys.version_info >= (3, 12)
 """Whether CPython itself warns of a fork while there is another thread."""
 
-pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 CONFIG = """\
 version: 1
@@ -76,10 +75,19 @@ def start():
 def runs(rate=20):
     def holds():
         status = reconciler.status()
-        return status.state == "running" and status.settings["rate"] == rate and status.operation is None
+        # Observers are told after the status is.
+        told = [seq for seq, _ in mine()][-1:] == [status.seq]
+        return told and status.state == "running" and status.settings["rate"] == rate and status.operation is None
     until(holds)
 
 """
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as opened:
+        yield opened
+
 
 NOOP = "{kind: noop}"
 FAULTY = "{kind: 'faults:FaultyBackend'}"
@@ -102,22 +110,23 @@ def host(folder: Path, body: str, *options: str, name: str = "host.py") -> tuple
 
 PARKING = """\
 counts, statuses = [], []
+# The thread may be in the middle of a look, or the machine too busy for it to be gone in a millisecond; and the kernel
+# may still be at work on a thread that has ended: so not at every fork.
 os.register_at_fork(before=lambda: counts.append((tasks(), threading.active_count())))
 reconciler = start()
 runs()
 os.register_at_fork(before=lambda: statuses.append(reconciler.status()))
 until(lambda: tasks() == 2)
-for number in range(40):
+while [threads for threads, _ in counts].count(1) < 10:
+    assert len(counts) < 400, counts
     assert forked(lambda: 0) == 0
-    status = reconciler.status()
-    statuses.append(status)
+    statuses.append(reconciler.status())
     time.sleep(0.003)
 assert {(str(each.state), each.closed, each.error) for each in statuses} == {("running", False, "")}
 flip(True, 30)
 runs(30)
 assert [each.name for each in threading.enumerate()].count("rheostat") == 1
 assert mine() == [(1, "started"), (2, "retune"), (3, "started")]
-print(len(counts), [tasks for tasks, _ in counts].count(1), [active for _, active in counts].count(1))
 assert reconciler.stop(5)
 """
 
@@ -125,12 +134,7 @@ assert reconciler.stop(5)
 def test_an_idle_control_thread_parks_for_a_fork(tmp_path: Path) -> None:
     """At the moment of the fork the process has no thread but its own; governing goes on, and no status ever lies."""
     prepare(tmp_path)
-    forks, alone, alone_to_python = map(int, host(tmp_path, PARKING)[0].split())
-    assert 40 == forks
-    # It may be in the middle of a look, or the machine too busy for it to be gone in a millisecond; and the kernel
-    # may still be at work on a thread that has ended.
-    assert alone_to_python >= 30
-    assert alone >= 10
+    host(tmp_path, PARKING)
 
 
 SILENT = """\
@@ -169,6 +173,36 @@ def test_no_fork_is_warned_of_because_of_us(tmp_path: Path, what: str, threads: 
         assert 5 == stderr.count("is multi-threaded, use of fork() may lead to deadlocks")
     else:
         assert "" == stderr
+
+
+FILTERS = {
+    "after": "begin()\nwarnings.simplefilter('always')\n",
+    "error": "begin()\nwarnings.simplefilter('error')\n",
+    "reset": "begin()\nwarnings.resetwarnings()\n",
+    "catch": "with warnings.catch_warnings():\n    begin()\nwarnings.simplefilter('always')\n",
+}
+
+FILTERING = """\
+def begin():
+    global reconciler
+    reconciler = start()
+    until(lambda: reconciler.status().settings)
+
+{filters}
+for _ in range(2):
+    assert forked(lambda: 0) == 0
+    until(lambda: mine() == [(1, "started")])
+assert reconciler.stop(5)
+"""
+
+
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+def test_no_fork_is_warned_of_whatever_the_host_filters(tmp_path: Path, receiver: Receiver, filters: str) -> None:
+    """The agent's warning is not heard though the host sets its filters after the start, or takes ours back."""
+    prepare(tmp_path, backend=f'{{kind: pyroscope, server_address: "{receiver.address}"}}')
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("rate: {flag", "sample_rate: {flag"))
+    assert "" == host(tmp_path, FILTERING.format(filters=filters))[1]
 
 
 IN_FLIGHT = """\
@@ -366,8 +400,8 @@ def test_a_process_that_daemonises_is_governed(tmp_path: Path) -> None:
     assert "" == stderr
     lines = stdout.splitlines()
     [told] = [line.split() for line in lines if line.startswith("child")]
-    assert not [line for line in lines if line.startswith(told[1])]
-    assert [line for line in lines if line.startswith(told[3])]
+    assert not [line for line in lines if line.startswith(f"{told[1]} ")]
+    assert [line for line in lines if line.startswith(f"{told[3]} ")]
 
 
 EXECS = """\
@@ -481,12 +515,6 @@ def test_programs_are_started_without_parking(tmp_path: Path) -> None:
     assert "" == host(tmp_path, SPAWNS)[1]
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as opened:
-        yield opened
-
-
 OF_PARENT = """\
 reconciler = start()
 until(lambda: reconciler.status().settings)
@@ -587,6 +615,73 @@ def test_a_fork_while_a_line_is_logged(tmp_path: Path) -> None:
     assert "stopped -> running" in host(tmp_path, LOGGING)[0]
 
 
+HUNG_HANDLER = """\
+import logging
+hanging = threading.Event()
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        hanging.set()
+        threading.Event().wait()
+
+logging.basicConfig(level="INFO", handlers=[Handler()])
+reconciler = start()
+assert hanging.wait(10)
+began = time.monotonic()
+for _ in range(6):
+    assert forked(lambda: 0) == 0
+print(time.monotonic() - began, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_log_handler_that_hangs_costs_forks_one_wait(tmp_path: Path) -> None:
+    """A fork waits a second at most for the line to be written, and those that follow do not wait again."""
+    prepare(tmp_path)
+    stdout, stderr = host(tmp_path, HUNG_HANDLER, "-W", "ignore")
+    assert "" == stderr
+    assert float(stdout) < 3.0
+
+
+NO_THREADS = """\
+import rheostat.reconciler
+reconciler = start()
+runs()
+until(lambda: tasks() == 2)
+starters = [(rheostat.reconciler, "start_new_thread")]
+starters += [(threading, each) for each in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, each)]
+real = [getattr(*each) for each in starters]
+
+def refuse(*_, **__):
+    raise RuntimeError("can't start new thread")
+
+for each in starters:
+    setattr(*each, refuse)
+assert forked(lambda: 0) == 0
+status = reconciler.status()
+assert (str(status.state), status.closed, status.settings) == ("running", False, {"rate": 20}), status
+assert "unprofiled" not in status.error, status
+for each, function in zip(starters, real):
+    setattr(*each, function)
+flip(True, 30)
+reconciler.nudge()
+runs(30)
+assert reconciler.status().error == ""
+flip(False)
+until(lambda: reconciler.status().state == "stopped")
+assert reconciler.stop(5)
+"""
+
+
+def test_governing_goes_on_once_there_is_a_thread_again(tmp_path: Path) -> None:
+    """Where the kernel refuses a thread after a fork the session is not said to be over, and a nudge gets it one."""
+    prepare(tmp_path)
+    stderr = host(tmp_path, NO_THREADS)[1]
+    assert "after a fork there was no thread for Rheostat: flags are not followed until" in stderr
+    assert "unprofiled" not in stderr
+    assert "Traceback" not in stderr
+
+
 # Under `rheostat run`
 
 
@@ -637,12 +732,9 @@ def test_a_child_forked_before_the_start_is_governed(tmp_path: Path, imports: st
     prepare(tmp_path, policy="start_after: 400ms")
     with governed(tmp_path, BOOTSTRAPPED.format(imports=imports)) as child:
         pids = {int((child.out.next() or "").split()[1]) for _ in range(2)}
-        # Long enough for both to begin, and a wait that does not fail for twenty seconds.
-        time.sleep(1.0)
+        assert pids == {child.event("transition", to="running")["pid"] for _ in pids}
         assert 0 == child.finish()
-        lines = [parsed(line) for line in child.err.rest()]
-    assert all(lines)
-    assert pids == {each["pid"] for each in lines if each.get("to") == "running"}
+        assert all(parsed(line) for line in child.err.rest())
 
 
 WAITING = """\
@@ -673,7 +765,7 @@ sys.stdin.read()
 
 def test_the_waiting_bootstrap_goes_on_after_forks(tmp_path: Path) -> None:
     """However often the process forks before the start, in silence, one thread waits on, and it is governed in time."""
-    prepare(tmp_path, policy="start_after: 400ms")
+    prepare(tmp_path, policy="start_after: 3s")
     with governed(tmp_path, WAITING) as child:
         assert "fine" == child.out.next()
         assert child.process.pid == child.event("transition", to="running")["pid"]

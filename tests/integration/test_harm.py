@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+import types
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,10 @@ from children import Child, ended
 from faults import EVERYWHERE, PATIENCE, RAISED, STAGE
 from rheostat import Health, Reconciler, State, Status, Transition
 
-pytestmark = pytest.mark.soak
-
 DEADLINE = 0.1
 EXIT_DEADLINE = 0.1
+SLACK = 2.0
+"""Seconds that whatever is to be prompt may take on a machine that is busy."""
 
 CONFIG = f"""\
 version: 1
@@ -132,9 +133,10 @@ def is_alive(name: str = "rheostat") -> bool:
 def cycle(reconciler: Reconciler, where: str) -> None:
     """Do what makes a session's method be called: start, then for some stop."""
     STAGE.say(on=True, rate=20)
-    if where in ("stop", "probe"):
-        settled(reconciler, State.RUNNING, 20)
+    if where == "probe":
+        STAGE.wait_for("probe")
     if where == "stop":
+        settled(reconciler, State.RUNNING, 20)
         STAGE.say(on=False)
 
 
@@ -207,14 +209,14 @@ def test_a_call_past_its_deadline_is_stuck(config: Path, said: Records, where: s
         status = stuck(reconciler, where)
         assert status.operation is not None
         assert status.operation.age >= DEADLINE
-        assert State.STOPPED if where == "start" else State.RUNNING is status.state
+        assert (State.STOPPED if where == "start" else State.RUNNING) is status.state
         until(lambda: said.of("stuck"))
         STAGE.say(on=True, rate=30)
         until(lambda: reconciler.status().desired.settings == {"rate": 30})
         STAGE.lift(where)
         settled(reconciler, State.RUNNING, 30)
     [complaint] = said.of("stuck", logging.ERROR)
-    assert re.match(rf"the backend's {where} has not returned for 0\.\d s: the service is not affected", complaint)
+    assert re.match(rf"the backend's {where} has not returned for {DEADLINE} s: the service is not affected", complaint)
     assert "look at the profiler's server and network" in complaint
     [recovered] = said.of("recovered")
     assert f"the backend's {where} returned after" in recovered
@@ -232,7 +234,7 @@ def test_a_source_that_hangs_holds_up_nobody(config: Path, where: str) -> None:
     reconciler.nudge()
     assert rheostat.start(config) is reconciler
     assert not reconciler.stop(0)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < SLACK
     STAGE.lift(where)
     assert reconciler.stop(PATIENCE)
 
@@ -276,6 +278,20 @@ def test_a_session_that_is_a_lie_is_started_anew_with_backoff(config: Path, said
     assert list(range(1, len(moves) + 1)) == [each.seq for each in moves]
 
 
+@pytest.mark.parametrize("module", ["gevent.monkey", "eventlet.patcher", "multiprocessing.process"])
+def test_a_module_that_is_only_half_imported_does_no_harm(
+    config: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the host imports what Rheostat asks about its surroundings, the flags are followed all the same."""
+    monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    with rheostat.start(config) as reconciler:
+        for rate in (20, 30):
+            STAGE.say(on=True, rate=rate)
+            settled(reconciler, State.RUNNING, rate)
+        assert is_alive()
+        monkeypatch.undo()
+
+
 # Changes of mind while a call is in flight
 
 
@@ -287,7 +303,7 @@ def test_stop_during_a_hung_start(config: Path) -> None:
     in_flight(reconciler, "start")
     began = time.monotonic()
     assert not reconciler.stop(0.05)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < SLACK
     assert not reconciler.status().closed
     STAGE.lift("start")
     assert reconciler.stop(PATIENCE)
@@ -369,11 +385,22 @@ def test_the_kill_switch_is_seen_in_time(config: Path, kill_switch: Path) -> Non
     reconfigure(config, "resync: 1s", "resync: 1h")
     with rheostat.start(config) as reconciler:
         STAGE.say(on=True)
-        settled(reconciler, State.RUNNING, 20)
-        kill_switch.touch()
-        began = time.monotonic()
-        settled(reconciler, State.STOPPED)
-        assert time.monotonic() - began < 1.5
+
+        def is_in_time() -> bool:
+            settled(reconciler, State.RUNNING, 20)
+            # The first look at the session's health would wake it.
+            until(lambda: reconciler.status().health.status == "healthy")
+            kill_switch.touch()
+            began = time.monotonic()
+            until(lambda: not reconciler.status().desired.on)
+            took = time.monotonic() - began
+            settled(reconciler, State.STOPPED)
+            kill_switch.unlink()
+            reconciler.nudge()
+            return took < 1.5
+
+        # A busy machine may be late for once, not thrice.
+        assert any(is_in_time() for _ in range(3))
 
 
 def test_the_kill_switch_while_a_start_is_in_flight(config: Path, kill_switch: Path) -> None:
@@ -416,9 +443,14 @@ def test_a_kill_switch_that_cannot_be_looked_at_keeps_what_was_known(
         monkeypatch.setattr(os, "stat", refused)
         reconciler.nudge()
         assert looks.wait(PATIENCE)
-        monkeypatch.undo()
+        # What was made of that look is known when others have followed.
+        for _ in range(2):
+            reads = STAGE.calls["read"]
+            reconciler.nudge()
+            STAGE.wait_for("read", reads + 1)
         assert killed is not reconciler.status().desired.on
         assert expected is reconciler.status().state
+        monkeypatch.undo()
         if killed:
             kill_switch.unlink()
         reconciler.nudge()
@@ -458,7 +490,7 @@ def test_the_splay_is_the_same_each_time(config: Path) -> None:
             STAGE.say(on=False)
             settled(reconciler, State.STOPPED)
     share = 2.0 * zlib.crc32(b"host-1") / 2**32
-    assert [pytest.approx(share + 0.15, abs=0.15)] * 2 == waits
+    assert all(share <= each < share + SLACK for each in waits), waits
 
 
 def test_a_permanent_error_waits_for_a_change(config: Path, said: Records) -> None:
@@ -486,6 +518,9 @@ def test_a_permanent_error_waits_for_a_change(config: Path, said: Records) -> No
 
 # The host
 
+
+COMMON = ("start", "stop", "read", "close")
+"""Where each run looks at what hangs; the rest are for `make soak`."""
 
 HOST = f"""\
 import os, sys, threading, time, warnings
@@ -531,7 +566,12 @@ sys.exit(7)
 
 
 @pytest.mark.parametrize(
-    ("where", "fault"), [*((each, "hang") for each in EVERYWHERE), ("start", "SystemExit"), ("read", "Rude")]
+    ("where", "fault"),
+    [
+        *(pytest.param(each, "hang", marks=() if each in COMMON else pytest.mark.soak) for each in EVERYWHERE),
+        ("start", "SystemExit"),
+        ("read", "Rude"),
+    ],
 )
 def test_the_host_forks_and_exits_as_without(config: Path, tmp_path: Path, where: str, fault: str) -> None:
     """With every method hanging in turn a host forks and exits as ever: in time, with its code, in silence."""
@@ -545,8 +585,8 @@ def test_the_host_forks_and_exits_as_without(config: Path, tmp_path: Path, where
     exits = [float(at) for what, at in moments if what == "exit"]
     ends = [*(float(at) for what, at in moments if what == "exited"), exited]
     assert (2, 2) == (len(forks), len(exits))
-    assert max(forks) < 0.5
-    assert max(end - exit for exit, end in zip(exits, ends, strict=True)) < EXIT_DEADLINE + 1.0
+    assert max(forks) < SLACK
+    assert max(end - exit for exit, end in zip(exits, ends, strict=True)) < EXIT_DEADLINE + SLACK
 
 
 def is_ours(line: str) -> bool:
@@ -578,5 +618,5 @@ def test_a_start_while_a_plug_in_waits_for_the_host_s_import(config: Path, tmp_p
     (package / "profiling.py").write_text("import shop\nfrom faults import FaultyBackend as Backend\n")
     reconfigure(config, "faults:FaultyBackend", "shop.profiling:Backend")
     with Child([sys.executable, "-c", "import shop", str(config)], tmp_path) as child:
-        assert 0 == child.process.wait(5.0)
+        assert 0 == child.process.wait(PATIENCE)
         assert ["imported"] == child.out.rest()

@@ -3,6 +3,7 @@
 import base64
 import cProfile
 import http.server
+import logging
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,8 +28,6 @@ from rheostat.cli import main
 from rheostat.demo.receiver import Receiver
 from rheostat.surroundings import other_profilers
 from rheostat_backends.pyroscope import PUSH, PyroscopeBackend, PyroscopeOptions
-
-pytestmark = pytest.mark.soak
 
 PATIENCE = 20.0
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the session's threads are only known on Linux")
@@ -153,14 +153,13 @@ deadline = time.monotonic() + 15
 while [str(each.trigger) for each in moves].count("started") < 2:
     assert time.monotonic() < deadline, reconciler.status()
     time.sleep(0.01)
-while reconciler.status().state != "stopped":
-    assert time.monotonic() < deadline, reconciler.status()
+while (status := reconciler.status()).state != "stopped" or not status.waiting:
+    assert time.monotonic() < deadline, status
     time.sleep(0.01)
-status = reconciler.status()
 print(status.health)
 print(status.error)
 print(status.waiting)
-print([str(each.trigger) for each in moves])
+print([str(each.trigger) for each in moves][:4])
 """
 
 
@@ -282,9 +281,11 @@ def test_a_server_that_refuses_is_a_finding(door: Door, tmp_path: Path, status: 
 
 def test_nobody_there_is_a_finding(tmp_path: Path) -> None:
     """A refused connection is named with its address."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-    code, said = checked(tmp_path, f'{{kind: pyroscope, server_address: "{address}"}}')
+    with socket.socket() as bound:
+        # Nobody else can listen there either.
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        code, said = checked(tmp_path, f'{{kind: pyroscope, server_address: "{address}"}}')
     assert 1 == code
     assert f"{address}: " in said
     assert "Connection refused" in said
@@ -391,7 +392,7 @@ def basic(text: str) -> str:
     ],
     ids=["bearer", "basic", "tenant", "header", "user part", "encoded user part"],
 )
-@pytest.mark.parametrize("status", [200, 401])
+@pytest.mark.parametrize("status", [pytest.param(200, marks=pytest.mark.soak), 401])
 def test_credentials_are_sent_and_never_shown(
     door: Door, tmp_path: Path, options: str, user: str, header: str, value: str, secrets: list[str], status: int
 ) -> None:
@@ -420,7 +421,7 @@ def test_the_check_sends_what_the_agent_sends(door: Door, user: str) -> None:
     made.reach(PATIENCE)
     # In wall mode there is a sample of whatever sleeps.
     made.start({"sample_rate": 100, "mode": "wall"})
-    time.sleep(0.1)
+    time.sleep(0.5)
     made.stop()
     checked_with, pushed_with = (headers.get("authorization") for _, headers, _ in door.seen[:2])
     assert pushed_with == checked_with
@@ -501,14 +502,42 @@ def c_profile() -> Iterator[None]:
         yield
 
 
+class Unspeakable:
+    """Whoever asks it for anything is refused."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(f"no {name}")
+
+
+@contextmanager
+def ddtrace(profiler: object) -> Iterator[None]:
+    """As far as Rheostat looks at it."""
+    name = "ddtrace.profiling.bootstrap"
+    bootstrap = types.ModuleType(name)
+    vars(bootstrap)["profiler"] = profiler
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, name, bootstrap)
+        yield
+
+
+RUNNING = types.SimpleNamespace(status="ServiceStatus.RUNNING")
+STOPPED = types.SimpleNamespace(status="ServiceStatus.STOPPED")
+
 ON_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with CPython 3.12")
 
+# By words that the name of a test has in it too it would be found as a thread: pytest-timeout's is named after it.
 SIGNS = [
-    pytest.param(lambda: a_thread_called("sentry.profiler.ThreadScheduler"), "the thread sentry.profiler", id="thread"),
-    pytest.param(a_timer_of_cpu_time, "ITIMER_PROF", id="timer"),
-    pytest.param(a_profile_function, "threading.setprofile", id="setprofile"),
+    pytest.param(
+        lambda: a_thread_called("sentry.profiler.ThreadScheduler"),
+        "the thread sentry.profiler.ThreadScheduler",
+        id="thread",
+    ),
+    pytest.param(a_timer_of_cpu_time, "a timer of CPU time (ITIMER_PROF)", id="timer"),
+    pytest.param(a_profile_function, "a profile function (threading.setprofile)", id="every call"),
     pytest.param(sys_monitoring, "a tool (sys.monitoring)", id="monitoring", marks=ON_3_12),
-    pytest.param(c_profile, "cProfile (sys.monitoring)", id="cProfile", marks=ON_3_12),
+    pytest.param(lambda: ddtrace(RUNNING), "ddtrace", id="ddtrace"),
+    pytest.param(lambda: ddtrace(types.SimpleNamespace(_profiler=RUNNING)), "ddtrace", id="ddtrace within"),
+    pytest.param(c_profile, "cProfile (sys.monitoring)", id="standard library", marks=ON_3_12),
 ]
 
 
@@ -518,7 +547,7 @@ def test_alone_nobody_else_is_found() -> None:
 
 
 @pytest.mark.parametrize(("sign", "words"), SIGNS)
-def test_another_profiler_is_said_once(
+def test_a_neighbour_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, sign: Callable[[], Any], words: str
 ) -> None:
     """There is one WARNING that names it, and profiling goes on."""
@@ -527,7 +556,18 @@ def test_another_profiler_is_said_once(
         until(lambda: reconciler.status().state is State.RUNNING)
     [said] = [each for each in caplog.records if each.rheostat_event == "other_profiler"]  # type: ignore[attr-defined]  # from extra
     assert "WARNING" == said.levelname
-    assert words in said.getMessage()
+    assert said.getMessage().startswith(f"another profiler seems to run in this process: {words};")
+
+
+@pytest.mark.parametrize("profiler", [STOPPED, Unspeakable()], ids=["stopped", "raises"])
+def test_who_is_at_rest_or_raises_is_no_neighbour(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, profiler: object
+) -> None:
+    """A profiler that rests, or raises when it is asked, is no news, and profiling goes on."""
+    config = prepare(tmp_path, "{kind: noop}")
+    with ddtrace(profiler), rheostat.start(config) as reconciler:
+        until(lambda: reconciler.status().state is State.RUNNING)
+    assert [] == [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 def test_the_agent_in_the_host_s_own_hands_is_not_taken_over(receiver: Receiver, tmp_path: Path) -> None:
@@ -548,7 +588,7 @@ def test_under_the_launcher_the_neighbour_is_told_as_json(tmp_path: Path) -> Non
     """The event has a name of its own, once in the life of the process."""
     prepare(tmp_path, "{kind: noop}")
     config = tmp_path / "config.yaml"
-    config.write_text(config.read_text().replace("policy: {", "policy: {start_after: 50ms, "))
+    config.write_text(config.read_text().replace("policy: {", "policy: {start_after: 1s, "))
     (tmp_path / "app.py").write_text(
         "import sys, threading\n"
         "it = threading.Thread(target=sys.stdin.read, name='MyProfiler')\n"
