@@ -33,6 +33,8 @@ EVALUATE_AGAIN: Final = 10.0
 LOOK_FOR_CLIENT: Final = 1.0
 """Seconds between looks whether the application has made its client."""
 
+_LAST_WORDS: Final = 0.3
+"""The most seconds that the SDK's threads are waited for at the end."""
 _POOL_IS_FULL: Final = "Connection pool is full"
 _ABSENT: Final = object()
 _HINTS: Final = {401: "is sdk_key right?", 403: "is sdk_key right?", 404: "is the relay's address right?"}
@@ -135,6 +137,7 @@ class LaunchDarklySource:
                     self._stop_hearing()
                     if self._options.client is None:
                         self._client.close()
+                        self._hear_out()
         finally:
             self._log.detach()
 
@@ -152,6 +155,12 @@ class LaunchDarklySource:
     def _stop_hearing(self) -> None:
         self._client.flag_tracker.remove_listener(self._hear)
         self._client.data_source_status_provider.remove_listener(self._hear)
+
+    def _hear_out(self) -> None:
+        """Until the SDK's threads have ended, which it does not wait for: they may have something to log."""
+        until = time.monotonic() + _LAST_WORDS
+        for thread in filter(self._works_for_us, threading.enumerate()):
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _make(self, ldclient: Any) -> Any:
         """A client of our own: never through ``ldclient.set_config()``, which would close the application's."""

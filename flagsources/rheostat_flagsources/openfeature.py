@@ -36,9 +36,6 @@ _UNTIL_ERROR_IS_TOLD: Final = 0.2
 _LAST_WORDS: Final = 1.0
 """The most seconds that a provider's threads are waited for at the end."""
 
-_OF_THE_PROVIDER: Final = ("GENERAL", "PROVIDER_NOT_READY", "PROVIDER_FATAL")
-"""Error codes that are hardly about one flag."""
-
 _EVENTS: Final = ("PROVIDER_READY", "PROVIDER_ERROR", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED")
 
 # Two defaults for each type: an answer that follows the default is not the flag's.
@@ -293,13 +290,13 @@ class OpenFeatureSource:
             reasons[flag] = code or _reason(details)
             if code and code != "FLAG_NOT_FOUND":
                 errors[flag] = f"{code}: {details.error_message}"
-                failures.append(f"{code}: {details.error_message}" if code in _OF_THE_PROVIDER else "")
+                failures.append(f"{code}: {details.error_message}" if code == "GENERAL" else "")
             elif not code and not is_default:
                 values[flag] = details.value
                 if isinstance(details.value, bool) and kind in (int, float):
                     errors[flag] = "TYPE_MISMATCH: found a boolean, expected a number"
         if failures and len(failures) == len(reasons) and all(failures):
-            # A provider that asks its server for each evaluation has no other words for an outage.
+            # A provider that asks its server for each evaluation has no other word for an outage.
             raise SourceUnavailable(f"{self._called} answers {failures[0]}")
         return Reading(values, reasons, errors)
 

@@ -455,7 +455,7 @@ def test_growthbook_believes_an_api_that_goes_on_saying_less(monkeypatch: pytest
 
 
 def test_launchdarkly_streams_that_broke_are_not_heard_of_again(govern: Any) -> None:
-    """What urllib3 says when the garbage collector finds one, in whatever thread it runs, is kept out; not of others'."""
+    """What urllib3 says when the garbage collector finds one, whatever the thread, is kept out; not of others'."""
     full = "Connection pool is full, discarding connection: %s. Connection pool size: %s"
     with LaunchDarkly() as product:
         product.say(SAID)
@@ -464,6 +464,29 @@ def test_launchdarkly_streams_that_broke_are_not_heard_of_again(govern: Any) -> 
             for host in ("127.0.0.1", "shop.example.com"):
                 logging.getLogger("urllib3.connectionpool").warning(full, host, 1)
             assert [f"urllib3.connectionpool: {full % ('shop.example.com', 1)}"] == it.others_lines()
+
+
+@pytest.mark.newest
+def test_launchdarkly_threads_last_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What the SDK's thread says while it ends is kept out of the application's log."""
+    monkeypatch.setattr("rheostat_flagsources.launchdarkly._LAST_WORDS", TIMEOUT)
+    run = ld_streaming.StreamingUpdateProcessor.run
+
+    def run_and_tell(thread: ld_streaming.StreamingUpdateProcessor) -> None:
+        run(thread)
+        # As long as nobody waits for this thread, the source is closed by then.
+        time.sleep(0.2)
+        logging.getLogger("urllib3.connectionpool").warning("the stream broke")
+
+    monkeypatch.setattr(ld_streaming.StreamingUpdateProcessor, "run", run_and_tell)
+    before = set(threading.enumerate())
+    with LaunchDarkly() as product:
+        product.say(SAID)
+        with opened(launchdarkly_source(product)) as heard:
+            heard.read_until({"rate": int}, lambda reading: reading.values)
+        await_end_of(before)
+    collect()
+    assert [] == caplog.messages
 
 
 # Speed

@@ -403,6 +403,28 @@ def test_cut(product: Product) -> None:
         assert broken.value.partial
 
 
+def test_bad_headers(product: Product) -> None:
+    """Answers and new streams have a header that parsers stumble over, and are complete; open streams live on."""
+    with product.opened() as stream:
+        product.server.fault = Fault.BAD_HEADERS
+        product.server.set_flags({"on": False})
+        assert stream.event()
+    with product.answer(product.page) as answer:
+        assert answer.headers.defects
+        assert json.loads(answer.read())
+    with product.answer(product.stream) as answer:
+        assert answer.headers.defects
+
+
+def test_trickle(growthbook: GrowthBookServer) -> None:
+    """Answers have a beginning and no end."""
+    growthbook.fault = Fault.TRICKLE
+    product = Product(growthbook, growthbook.features_path, growthbook.stream_path)
+    with product.answer(product.page) as answer:
+        assert 200 == answer.status
+        assert b"   " == answer.read(3)
+
+
 def test_reset(product: Product) -> None:
     """Requests and open streams are reset."""
     with product.opened() as stream:
