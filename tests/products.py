@@ -513,7 +513,7 @@ class RemoteProduct(_Served):
         return "provider remote"
 
     def section(self) -> dict[str, object]:
-        return {"kind": "openfeature", "provider": f"{HOST}:provider", "start_wait": "1s", "poll_interval": "200ms"}
+        return {"kind": "openfeature", "provider": f"{HOST}:provider", "start_wait": "1s", "poll_interval": "100ms"}
 
 
 class Layers(Product):

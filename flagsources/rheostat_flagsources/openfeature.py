@@ -36,6 +36,8 @@ _UNTIL_ERROR_IS_TOLD: Final = 0.2
 _LAST_WORDS: Final = 1.0
 """The most seconds that a provider's threads are waited for at the end."""
 
+_GENERAL: Final = "GENERAL"
+
 _EVENTS: Final = ("PROVIDER_READY", "PROVIDER_ERROR", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED")
 
 # Two defaults for each type: an answer that follows the default is not the flag's.
@@ -278,10 +280,20 @@ class OpenFeatureSource:
         return NotReady(reason) if is_beginning else SourceUnavailable(reason)
 
     def _evaluate(self) -> Reading:
+        reading = self._evaluate_each()
+        failures = _failures(reading)
+        if 0 < len(failures) < len(reading.reasons):
+            # Some flags fail and others do not: that may be one of the flags, or an outage that has just begun.
+            reading = self._evaluate_each()
+            failures = _failures(reading)
+        if failures and len(failures) == len(reading.reasons):
+            raise SourceUnavailable(f"{self._called} answers {failures[0]}")
+        return reading
+
+    def _evaluate_each(self) -> Reading:
         values: dict[str, object] = {}
         reasons: dict[str, str] = {}
         errors: dict[str, str] = {}
-        failures: list[str] = []
         for flag, kind in (self._wanted or {}).items():
             details, is_default = self._details(flag, kind)
             code = _code(details)
@@ -290,14 +302,10 @@ class OpenFeatureSource:
             reasons[flag] = code or _reason(details)
             if code and code != "FLAG_NOT_FOUND":
                 errors[flag] = f"{code}: {details.error_message}"
-                failures.append(f"{code}: {details.error_message}" if code == "GENERAL" else "")
             elif not code and not is_default:
                 values[flag] = details.value
                 if isinstance(details.value, bool) and kind in (int, float):
                     errors[flag] = "TYPE_MISMATCH: found a boolean, expected a number"
-        if failures and len(failures) == len(reasons) and all(failures):
-            # A provider that asks its server for each evaluation has no other word for an outage.
-            raise SourceUnavailable(f"{self._called} answers {failures[0]}")
         return Reading(values, reasons, errors)
 
     def _details(self, flag: str, kind: type) -> tuple[Any, bool]:
@@ -330,6 +338,12 @@ class OpenFeatureSource:
         until = time.monotonic() + _LAST_WORDS
         for thread in self._providers_threads:
             thread.join(max(0.0, until - time.monotonic()))
+
+
+def _failures(reading: Reading) -> list[str]:
+    """What the provider says of flags that it cannot evaluate; one that asks a server has no other word for an
+    outage."""
+    return [error for flag, error in reading.errors.items() if reading.reasons[flag] == _GENERAL]
 
 
 def _code(details: Any) -> str:

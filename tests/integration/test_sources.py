@@ -207,6 +207,15 @@ def await_end_of(before: set[threading.Thread]) -> None:
             assert not thread.is_alive(), thread
 
 
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """What all these packages hold need not be looked through at each collection."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def collect() -> None:
     """LaunchDarkly's SDK leaves sockets to the garbage collector."""
     with warnings.catch_warnings():
@@ -439,6 +448,7 @@ def test_growthbook_asks_again_when_it_was_told_to(monkeypatch: pytest.MonkeyPat
             assert product.server.asked(product.server.features_path)[1].at - first >= 1.0
 
 
+@pytest.mark.usefixtures("hurry")
 def test_growthbook_believes_an_api_that_goes_on_saying_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer older than the stream's may come from a cache, but not for ever: a server is restored, too."""
     monkeypatch.setattr(feed, "_CACHED", 1.5)
@@ -569,9 +579,14 @@ class Heard:
         self._source = source
         self._changed = changed
 
-    def read_until(self, wanted: Mapping[str, type], holds: Callable[[Reading], object] = lambda _: True) -> Reading:
+    def read_until(
+        self,
+        wanted: Mapping[str, type],
+        holds: Callable[[Reading], object] = lambda _: True,
+        patience: float = TIMEOUT,
+    ) -> Reading:
         """The first reading for which this holds."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + patience
         said: object = None
         while time.monotonic() < deadline:
             self._changed.clear()
@@ -905,6 +920,39 @@ def test_openfeature_stale_values_have_a_beginning() -> None:
         assert before <= stale.stale_since <= time.monotonic()
         provider.emit_provider_ready(ProviderEventDetails())
         heard.read_until({"rate": int}, lambda reading: reading.stale_since is None)
+
+
+@pytest.mark.usefixtures("host")
+def test_an_openfeature_outage_that_begins_between_two_flags() -> None:
+    """It is an outage, not an error of the flags that were asked last."""
+
+    class Failing(Provider):
+        asked = 0
+
+        def _resolve(self, flag_key: str, *rest: Any) -> Any:
+            self.asked += 1
+            if self.asked > 1:
+                raise RuntimeError("the link is down")
+            return super()._resolve(flag_key, *rest)
+
+    install(provider=Failing({"on": True, "rate": 97}))
+    with opened(openfeature_source()) as heard, pytest.raises(TimeoutError, match="GENERAL: the link is down"):
+        heard.read_until({"on": bool, "rate": int}, lambda _: False, patience=1.0)
+
+
+@pytest.mark.usefixtures("host")
+def test_an_openfeature_flag_that_fails_by_itself() -> None:
+    """It has an error, and the others their values."""
+
+    class Failing(Provider):
+        def _resolve(self, flag_key: str, *rest: Any) -> Any:
+            if flag_key == "rate":
+                raise RuntimeError("a rule is broken")
+            return super()._resolve(flag_key, *rest)
+
+    install(provider=Failing({"on": True, "rate": 97}))
+    reading = read(openfeature_source(), {"on": bool, "rate": int})
+    assert ({"on": True}, {"rate": "GENERAL: a rule is broken"}) == (reading.values, reading.errors)
 
 
 OPENFEATURE = {"kind": "openfeature", "start_wait": "1s"}
