@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat import Adjustment, Reading
-from rheostat.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve
+from rheostat.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve, settle
 from rheostat.testing import Declared, Raw, raw_values, rules
 from rheostat.testing.oracle import good_value, judge, keeps, lossless
+from rheostat.testing.strategies import NEARLY, ODD
 from rheostat.values import Value
 
 OWNERS = ("clamp", "hard limit")
@@ -87,6 +89,34 @@ def test_each_flag_gets_what_the_contract_says(setting: Setting, raw: Raw, defin
         assert expected == actual.held[setting.name]
     else:
         assert ([] if not (defined or wrong) else ["off"] if off else [expected]) == adjusted
+
+
+@pytest.mark.parametrize("otherwise", ["default", "hold", "off"])
+@pytest.mark.parametrize(
+    ("kind", "default", "held", "limits"),
+    [
+        (bool, False, True, Limits("clamp")),
+        (int, 5, 50, Limits("clamp", min=1, max=250)),
+        (int, 5, 97, Limits("clamp", choices=(5, 97))),
+        (float, 0.5, 2.0, Limits("clamp", min=0.0, max=250.0)),
+        (float, 0.5, 2.0, Limits("clamp")),
+        (str, "gil", "wall", Limits("clamp")),
+        (str, "gil", "wall", Limits("clamp", choices=("gil", "wall", "1"))),
+    ],
+)
+def test_each_odd_value_gets_what_the_contract_says(
+    kind: type, default: Value, held: Value, limits: Limits, otherwise: Otherwise
+) -> None:
+    """Those that a search may miss, one by one."""
+    setting = Setting("it", kind, default, "flag", (limits,), otherwise)
+    found, expected = [], []
+    for value in (*NEARLY, *ODD):
+        raw = Raw(value)
+        outcome = settle(setting, Reading({"flag": value}), {"it": held})
+        verdict = judge(setting, value, held)
+        found.append((raw, outcome.value, type(outcome.value), outcome.off, outcome.good))
+        expected.append((raw, verdict.value, type(verdict.value), verdict.off, verdict.good))
+    assert expected == found
 
 
 @given(scenes(), st.data())

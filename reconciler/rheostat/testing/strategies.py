@@ -58,25 +58,26 @@ class _Level(enum.IntEnum):
     ONE = 1
 
 
-_ODD: Final[tuple[object, ...]] = (
+ODD: Final[tuple[object, ...]] = (
     math.nan, math.inf, -math.inf, -0.0, 1e308, 5e-324, 10**30, -(10**30), 10**5000, 2**1024, True, False, None,
     "97", " 97 ", "97.0", "1e3", "9" * 5000, "true", " FALSE ", "yes", "nan", "\ud800", "gil\0", "x" * 1_000_000,
     b"97", bytearray(b"97"), [97], [], {"a": 97}, {}, (97,), {97}, 97j, Fraction(97), _Level.ONE, object(), int, len,
     Hostile(), _OfUnhashableType(), _OfUnhashableType, type("x" * 10_000, (), {})(),
 )  # fmt: skip
+"""Values that no setting can use, or that are hostile."""
 
-
-_NEARLY: Final[tuple[object, ...]] = (
+NEARLY: Final[tuple[object, ...]] = (
     97, 97.0, 97.5, "97", " 97 ", "97.0", "97.5", "9_7", "097", "1e3", 1, 0, -1, 9999, True, False, "true", " FALSE ",
     "yes", "on", "", "gil", "GIL", None,
 )  # fmt: skip
+"""Values that are usable for some type of setting, or nearly so."""
 
 
 def raw_values() -> st.SearchStrategy[Raw]:
     """Whatever a flag product, or a careless source, may give for a flag: usable, nearly so, odd, or anything."""
     return (
-        st.sampled_from([Raw(each) for each in _NEARLY])
-        | st.sampled_from([Raw(each) for each in _ODD])
+        st.sampled_from([Raw(each) for each in NEARLY])
+        | st.sampled_from([Raw(each) for each in ODD])
         | st.one_of(
             st.integers(),
             st.integers(-10, 10),
