@@ -333,7 +333,8 @@ class PyroscopeBackend:
         url = f"{scheme}://{rest.rpartition('@')[2].rstrip('/')}{PUSH}"
         headers = {"Content-Type": "application/proto", **self._sent_headers()}
         try:
-            build_opener(Nowhere).open(Request(url, b"", headers, method="POST"), timeout=timeout).close()
+            # Whoever waits for this thread gives up first.
+            build_opener(Nowhere).open(Request(url, b"", headers, method="POST"), timeout=timeout + 1.0).close()
         except HTTPError as error:
             error.close()
             refused = ": are the credentials right?" if error.code in (401, 403) else ": is it Pyroscope?"

@@ -1,6 +1,5 @@
 """LaunchDarkly: an SDK client of Rheostat's own, or the application's."""
 
-import logging
 import re
 import threading
 import time
@@ -8,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit
 
 from rheostat import (
     Duration,
@@ -35,7 +33,6 @@ LOOK_FOR_CLIENT: Final = 1.0
 
 _LAST_WORDS: Final = 0.3
 """The most seconds that the SDK's threads are waited for at the end."""
-_POOL_IS_FULL: Final = "Connection pool is full"
 _ABSENT: Final = object()
 _HINTS: Final = {401: "is sdk_key right?", 403: "is sdk_key right?", 404: "is the relay's address right?"}
 _RETRY: Final = re.compile(r"will retry in ([0-9.]+)s")
@@ -92,7 +89,7 @@ class LaunchDarklySource:
         self._identity = identity
         self._config: Any = None
         # The SDK's thread keeps the configuration that it was made with; where it does not, its lines are not kept out.
-        self._log = VendorLog(*LOGGERS, ours=self._works_for_us, about=self._is_left_over)
+        self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
         self._client: Any = None
         self._context: Any = None
         self._changed: Callable[[], None] = lambda: None
@@ -194,17 +191,6 @@ class LaunchDarklySource:
 
     def _works_for_us(self, thread: object) -> bool:
         return self._config is not None and getattr(thread, "_config", None) is self._config
-
-    def _is_left_over(self, record: logging.LogRecord) -> bool:
-        """What is left of a broken stream of ours goes back to its pool when the garbage collector finds it."""
-        return (
-            self._config is not None
-            and str(record.msg).startswith(_POOL_IS_FULL)
-            and str(record.args[0] if isinstance(record.args, tuple) and record.args else "")
-            == urlsplit(self._config.stream_base_uri).hostname
-            # The SDK's own threads know whose they are.
-            and not hasattr(threading.current_thread(), "_config")
-        )
 
     def _check(self) -> None:
         """Raise `SourceUnavailable` unless the SDK's data is there, and current as far as it knows."""

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from .surroundings import green_threads, linger
+
 THREAD_NAME: Final = "rheostat-call"
 
 
@@ -46,8 +48,13 @@ class ThreadedCalls(NamedTuple):
             self.after()
             done(returned)
 
+        def alone() -> None:
+            body()
+            if green_threads():
+                linger()
+
         try:
-            threading.Thread(target=body, name=THREAD_NAME, daemon=True).start()
+            threading.Thread(target=alone, name=THREAD_NAME, daemon=True).start()
         except RuntimeError:
             # From CPython 3.12 on no thread can be started once atexit handlers run: the control thread is one that
             # already runs. At any other time it must not be held up, and the call has failed.

@@ -48,20 +48,13 @@ class VendorLog(logging.Filter):
     Rheostat says such things itself, once a minute; the vendor says them at each try. Records from the host's use of
     the same package pass untouched, and so does everything on a logger that is set to DEBUG.
 
-    `ours` tells whether a thread works for Rheostat; a thread within `speaking()` does. `about` tells whether a record
-    of any other thread is about Rheostat's use all the same: the garbage collector runs anywhere.
+    `ours` tells whether a thread works for Rheostat; a thread within `speaking()` does.
     """
 
-    def __init__(
-        self,
-        *loggers: str,
-        ours: Callable[[threading.Thread], bool] = lambda _: False,
-        about: Callable[[logging.LogRecord], bool] = lambda _: False,
-    ) -> None:
+    def __init__(self, *loggers: str, ours: Callable[[threading.Thread], bool] = lambda _: False) -> None:
         super().__init__()
         self.loggers = [logging.getLogger(each) for each in loggers]
         self._ours = ours
-        self._about = about
         self._speakers: set[int] = set()
         self.last_warning = ""
         """The text of the last warning or error that was kept out."""
@@ -92,15 +85,9 @@ class VendorLog(logging.Filter):
         except Exception:
             return False
 
-    def _concerns_us(self, record: logging.LogRecord) -> bool:
-        try:
-            return self.is_ours(threading.current_thread()) or self._about(record)
-        except Exception:
-            return False
-
     def filter(self, record: logging.LogRecord) -> bool:
         """It runs within a log call of somebody else's, and must not raise."""
-        if threading.get_ident() not in self._speakers and not self._concerns_us(record):
+        if threading.get_ident() not in self._speakers and not self.is_ours(threading.current_thread()):
             return True
         if record.levelno >= logging.WARNING:
             with suppress(Exception):

@@ -277,16 +277,16 @@ runs(99)
 assert [each.name for each in threading.enumerate()].count("rheostat") == 1
 assert [seq for seq, _ in mine()] == list(range(1, reconciler.status().seq + 1))
 assert reconciler.stop(5)
-print(len(mine()), tasks())
+# The kernel may still be at work on a thread that has ended.
+until(lambda: tasks() == 1)
+print(len(mine()))
 """
 
 
 def test_a_storm_of_forks_while_flags_flap(tmp_path: Path) -> None:
     """Two threads fork 200 times in all: no hang, one control thread, no gap in the sequence, the last flag counts."""
     prepare(tmp_path)
-    moves, threads = map(int, host(tmp_path, STORM.format(forks=100))[0].split())
-    assert moves >= 1
-    assert 1 == threads
+    assert int(host(tmp_path, STORM.format(forks=100))[0]) >= 1
 
 
 GOVERNED_CHILD = """\

@@ -464,18 +464,6 @@ def test_growthbook_believes_an_api_that_goes_on_saying_less(monkeypatch: pytest
             heard.read_until({"rate": int}, lambda reading: reading.values == {"rate": 97})
 
 
-def test_launchdarkly_streams_that_broke_are_not_heard_of_again(govern: Any) -> None:
-    """What urllib3 says when the garbage collector finds one, whatever the thread, is kept out; not of others'."""
-    full = "Connection pool is full, discarding connection: %s. Connection pool size: %s"
-    with LaunchDarkly() as product:
-        product.say(SAID)
-        with govern(product.section()) as it:
-            it.until_runs(rate=97)
-            for host in ("127.0.0.1", "shop.example.com"):
-                logging.getLogger("urllib3.connectionpool").warning(full, host, 1)
-            assert [f"urllib3.connectionpool: {full % ('shop.example.com', 1)}"] == it.others_lines()
-
-
 @pytest.mark.newest
 def test_launchdarkly_threads_last_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What the SDK's thread says while it ends is kept out of the application's log."""
