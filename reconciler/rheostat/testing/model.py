@@ -2,7 +2,7 @@
 
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rheostat import PermanentError, State, Status, Transition, Value
@@ -107,6 +107,8 @@ class Model:
         longest = math.inf if self.closing else self._scenario.resync + _ROUNDING
         assert 0.0 <= step.rest <= longest, f"no look for {step.rest} s"
         self._nothing_is_neglected(step.at)
+        if not self.closing:
+            self._nothing_is_slept_over(step)
 
     def _look(self, world: World, now: float) -> None:
         if world.flags is not None and world.stale_since is None:
@@ -252,6 +254,29 @@ class Model:
                 assert now < self.gate_opens_at(), "a restart is due, and nothing happens"
             else:
                 assert now < self._probe_due, "a probe is due, and nothing happens"
+
+    def _nothing_is_slept_over(self, step: Step) -> None:
+        """It wakes by itself when the next thing is due."""
+        due = min(self._dues(step.at), default=math.inf)
+        assert step.at + step.rest <= due + _ROUNDING, f"it sleeps until {step.at + step.rest}, but {due} is due"
+
+    def _dues(self, now: float) -> Iterator[float]:
+        scenario = self._scenario
+        if self._known is not None and self._stale_since is not None and now < self._stale_since + scenario.lease:
+            yield self._stale_since + scenario.lease
+        if self.call is not None:
+            limit = scenario.stop_deadline if self.call.name == "stop" else scenario.start_deadline
+            if now < self._called_at + limit:
+                yield self._called_at + limit
+        elif self.session is None:
+            if self.wanted.on and not self.refused:
+                yield self.gate_opens_at()
+        elif self.doubtful:
+            yield self._stop_may_be_tried_at()
+        elif self.wanted.settings != self.session:
+            yield self.gate_opens_at()
+        else:
+            yield self._probe_due
 
     def tells(self, status: Status, now: float) -> None:
         """The status is the truth. Raises AssertionError."""
