@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat import Reading
@@ -59,6 +59,7 @@ def is_kept_off(found: Sequence[Knowledge]) -> bool:
     return any(layer.is_beginning for layer in found)
 
 
+@settings(max_examples=1000)
 @given(layers())
 def test_the_first_layer_that_speaks_and_defines_a_flag_wins(found: list[Knowledge]) -> None:
     """A layer that never answered, or whose lease is over, is passed over, unless it keeps profiling off."""

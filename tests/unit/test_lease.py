@@ -59,15 +59,21 @@ def test_a_source_whose_moment_is_always_in_the_future_does_not_prolong_the_leas
 
         def open(self, changed: Callable[[], None]) -> None: ...
 
+        stale_since: float | None = None
+
         def read(self, wanted: Mapping[str, type]) -> Reading:
-            return Reading({"on": True}, stale_since=1.7e9)
+            return Reading({"on": True}, stale_since=self.stale_since)
 
         def close(self) -> None: ...
 
     class Nowhere:
         def write(self, level: int, event: str, message: str, fields: Mapping[str, object]) -> None: ...
 
-    watch = Watch({"": Mistaken()}, RULES.wanted, None, Journal(Nowhere(), lambda: 0.0))
+    source = Mistaken()
+    watch = Watch({"": source}, RULES.wanted, None, Journal(Nowhere(), lambda: 0.0))
+    (known,) = watch.look(0.0).layers
+    assert intend(known, now=0.0).resolution.desired.on
+    source.stale_since = 1.7e9
     watch.look(0.0)
     (known,) = watch.look(LEASE).layers
     assert OFF == intend(known, now=LEASE).resolution.desired

@@ -106,6 +106,8 @@ class Model:
             self._made(call, step.at)
         longest = math.inf if self.closing else self._scenario.resync + _ROUNDING
         assert 0.0 <= step.rest <= longest, f"no look for {step.rest} s"
+        if self.session is None and self.call is None:
+            self._restarts = False
         self._nothing_is_neglected(step.at)
         if not self.closing:
             self._nothing_is_slept_over(step)
@@ -286,6 +288,8 @@ class Model:
         if operation is not None:
             limit = self._scenario.stop_deadline if operation.name == "stop" else self._scenario.start_deadline
             assert (now - self._called_at >= limit) == operation.stuck
+        if self.call is not None and self.call.name == "stop" and self._restarts:
+            assert State.RESTARTING is status.state, "a restart that is not told of"
         if self.call is None and not self.doubtful:
             assert (self.session is not None) == (status.state is State.RUNNING), "running means a session"
             assert (self.session or _NONE) == status.settings, "what is said to run runs"

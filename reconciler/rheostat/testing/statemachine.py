@@ -163,6 +163,29 @@ class Profiling(RuleBasedStateMachine):
         note(f"the source says that its values are stale since {self.it.source.stale_since}")
         self.step()
 
+    @precondition(lambda self: self.model.session is not None and self.scenario.lease > 0 and self.source_is_fine())
+    @rule(ahead=st.sampled_from([0.0, 1e9]))
+    def source_is_stale_anew(self, ahead: float) -> None:
+        """Its moment moves on with each reading, or lies in the future; the lease runs out all the same."""
+        for _ in range(3):
+            self.it.source.stale_since = self.it.clock() + ahead
+            note(f"the source says that its values are stale since {self.it.source.stale_since}")
+            self.step()
+            self.advance(self.scenario.lease / 2)
+
+    @precondition(lambda self: self.model.session is None and self.model.call is None and self.events >= 10)
+    @rule(data=st.data(), fault=st.sampled_from(["rejected", "refused", "lie"]))
+    def starts_go_wrong_for_a_while(self, data: st.DataObject, fault: str) -> None:
+        """Twice, with a good time between: what was refused for good stays refused, and the backoff begins anew."""
+        for _ in range(2):
+            self.calm_down()
+            self.it.backend.faults["start"] = fault
+            self.switch_on(data)
+            self.advance(self.scenario.cooldown + self.scenario.splay + self.scenario.backoff_max)
+            self.it.backend.faults.clear()
+            self.advance(self.scenario.cooldown + self.scenario.backoff_max)
+            self.switch_off()
+
     @precondition(lambda self: self.scenario.kill_switch and not self.killed)
     @rule()
     def kill_switch_is_set(self) -> None:

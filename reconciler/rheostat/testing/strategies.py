@@ -60,7 +60,8 @@ class _Level(enum.IntEnum):
 
 ODD: Final[tuple[object, ...]] = (
     math.nan, math.inf, -math.inf, -0.0, 1e308, 5e-324, 10**30, -(10**30), 10**5000, 2**1024, True, False, None,
-    "97", " 97 ", "97.0", "1e3", "9" * 5000, "true", " FALSE ", "yes", "nan", "\ud800", "gil\0", "x" * 1_000_000,
+    "97", " 97 ", "97.0", "1e3", "9" * 101, "9" * 5000, "true", " FALSE ", "yes", "nan", "\ud800", "gil\0",
+    "x" * 1_000_000,
     b"97", bytearray(b"97"), [97], [], {"a": 97}, {}, (97,), {97}, 97j, Fraction(97), _Level.ONE, object(), int, len,
     Hostile(), _OfUnhashableType(), _OfUnhashableType, type("x" * 10_000, (), {})(),
 )  # fmt: skip
