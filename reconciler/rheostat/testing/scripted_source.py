@@ -46,7 +46,8 @@ class ScriptedSource:
     def read(self, wanted: Mapping[str, type]) -> Reading:
         self.reads += 1
         if self.failure is not None:
-            raise self.failure
+            # Raised again and again, it would keep the frames of each time.
+            raise self.failure.with_traceback(None)
         if self.garbage is not None:
             garbage: Any = self.garbage
             return garbage  # type: ignore[no-any-return]  # what a careless plug-in might give
