@@ -76,6 +76,7 @@ class TestOpenFeature(FlagSourceContract):
     """A provider that the application makes for Rheostat, and that loses its file."""
 
     imports: ClassVar[tuple[str, ...]] = ("contract.file_provider",)
+    shared: ClassVar[tuple[str, ...]] = ("openfeature-event-handler",)
 
     @pytest.fixture(autouse=True)
     def product(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

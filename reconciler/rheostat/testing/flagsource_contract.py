@@ -45,6 +45,8 @@ class FlagSourceContract:
     """Values that no setting can have, as far as the product can say them."""
     imports: ClassVar[Sequence[str]] = ()
     """Modules that the application has imported before; they are imported in child processes too."""
+    shared: ClassVar[Sequence[str]] = ()
+    """How the names of threads begin that the vendor's package keeps for the whole process, more of them as need be."""
 
     # What the product does
 
@@ -461,14 +463,14 @@ class FlagSourceContract:
         """Threads, files and connections are gone soon after close(), also where the product went down."""
         flags = {"contract_on": True}
         self._live_once(flags)
-        with nothing_is_left("after close()", self.patience):
+        with nothing_is_left("after close()", self.patience, self.shared):
             self._live_once(flags)
 
     def test_many_lives_leave_nothing(self) -> None:
         """Ten sources, opened and closed one after the other, leave no thread, file or connection."""
         flags = {"contract_on": True}
         self._live_once(flags)
-        with nothing_is_left("after ten sources were opened and closed", self.patience):
+        with nothing_is_left("after ten sources were opened and closed", self.patience, self.shared):
             for _ in range(10):
                 self._live_once(flags)
 

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, Self
 
 Report = Mapping[str, Any]
 
+_BEGINNING: Final = 6.0
+"""Seconds that the first report may take: the interpreter starts, and all is imported, on a machine that is busy."""
 _KILLED: Final = 5.0
 """Seconds that a process may take to vanish once it is killed."""
 
@@ -73,7 +75,8 @@ class OwnProcess:
 
     def until(self, holds: Callable[[Report], object], expected: str) -> Report:
         """The next report for which this holds; AssertionError if none comes."""
-        deadline = time.monotonic() + self.patience
+        patience = self.patience if self._seen else max(self.patience, _BEGINNING)
+        deadline = time.monotonic() + patience
         while (left := deadline - time.monotonic()) > 0:
             try:
                 report = self._reports.get(timeout=left)
@@ -85,7 +88,7 @@ class OwnProcess:
             if holds(report):
                 return report
         raise AssertionError(
-            f"in a process of its own, expected {expected} within {self.patience:g} s; found {self._seen}, "
+            f"in a process of its own, expected {expected} within {patience:g} s; found {self._seen}, "
             f"and on stdout and stderr {self.printed()!r}"
         )
 

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
@@ -22,8 +22,11 @@ class Resources(NamedTuple):
     files: int
 
     @classmethod
-    def now(cls) -> Self:
-        return cls(frozenset(threading.enumerate()), _count(_TASKS), _count(_FILES))
+    def now(cls, shared: Sequence[str] = ()) -> Self:
+        """`shared` are the beginnings of the names of threads that are nobody's in particular, and do not count."""
+        threads = frozenset(threading.enumerate())
+        counted = frozenset(each for each in threads if not each.name.startswith(tuple(shared)))
+        return cls(counted, _count(_TASKS) - len(threads - counted), _count(_FILES))
 
     def more_than(self, before: "Resources") -> str:
         """What is there now and was not, in words; empty if nothing is."""
@@ -40,10 +43,10 @@ class Resources(NamedTuple):
         return " and ".join(found)
 
 
-def what_is_left(before: Resources, patience: float) -> str:
+def what_is_left(before: Resources, patience: float, shared: Sequence[str] = ()) -> str:
     """What is there beyond `before` and stays for `patience` seconds, in words; empty if nothing does."""
     deadline = time.monotonic() + patience
-    while left := Resources.now().more_than(before):
+    while left := Resources.now(shared).more_than(before):
         if time.monotonic() > deadline:
             return left
         collect_garbage()
@@ -59,11 +62,11 @@ def collect_garbage() -> None:
 
 
 @contextmanager
-def nothing_is_left(what: str, patience: float) -> Iterator[None]:
+def nothing_is_left(what: str, patience: float, shared: Sequence[str] = ()) -> Iterator[None]:
     """AssertionError unless the threads and files that come within the block are gone soon after it."""
-    before = Resources.now()
+    before = Resources.now(shared)
     yield
-    left = what_is_left(before, patience)
+    left = what_is_left(before, patience, shared)
     assert not left, (
         f"{what}, {left} are left after {patience:g} s; expected none: end your threads and close your connections"
     )
