@@ -192,12 +192,11 @@ class Reconciler:
         # Whoever else is at it does it; a signal's handler must not wait.
         if not self._lacks_thread or not self._parking.acquire(blocking=False):
             return
-        try:
-            if self._lacks_thread and self._thread is not None:
-                self._lacks_thread = False
-                self._start_soon(self._thread)
-        finally:
-            self._parking.release()
+        is_ours_to_get, self._lacks_thread = self._lacks_thread, False
+        self._parking.release()
+        # Without the lock: what is said of a failure goes through the host's handlers.
+        if is_ours_to_get and self._thread is not None:
+            self._start_soon(self._thread)
 
     def park(self) -> None:
         """Before a fork: let the control thread end, so that the host forks with no more threads than without us."""
