@@ -41,6 +41,8 @@ _WITHOUT_THREAD: Final = (
 )
 _PARKING: Final = 0.001
 """Seconds that a fork waits for the control thread to be gone."""
+_HOST_S_AND_OURS: Final = 2
+"""Threads."""
 
 
 class _Parked(BaseException):
@@ -70,6 +72,8 @@ class Reconciler:
         self._is_worker = forked
         self._thread: threading.Thread | None = None
         self._is_armed = False
+        self._predecessor: threading.Thread | None = None
+        self._successor: threading.Thread | None = None
         self._left_behind: list[object] = []
         self._exits_first = False
         self._begin_anew(error)
@@ -87,6 +91,10 @@ class Reconciler:
         self._is_to_park = False
         self._has_parked = False
         self._lacks_thread = False
+        self._parks_as = 0
+        """The native id of the control thread that can make way for a fork; 0 if none can."""
+        self._counted_at = -1
+        self._native_threads = 0
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
@@ -150,12 +158,15 @@ class Reconciler:
         if self._refuses_green_threads():
             return
         atexit.register(self._at_exit)
-        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        thread = self._new_thread()
         self._thread = thread
         if self._forked_from is None:
             self._start(thread)
         else:
             self._start_soon(thread)
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run_parkable, name=THREAD_NAME, daemon=True)
 
     def _start(self, thread: threading.Thread) -> None:
         try:
@@ -201,10 +212,13 @@ class Reconciler:
     def park(self) -> None:
         """Before a fork: let the control thread end, so that the host forks with no more threads than without us."""
         thread = self._thread
-        if thread is None or not thread.is_alive() or thread.native_id == get_native_id() or self._ended.is_set():
+        if thread is None or self._parks_as in (0, get_native_id()):
             return
         if self._loop is not None and not self._loop.is_idle:
             # There is the call's thread as well, and it cannot be made to end.
+            return
+        if threading.active_count() != _HOST_S_AND_OURS or self._has_native_company():
+            # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
             return
         try:
             self._is_to_park = True
@@ -216,11 +230,17 @@ class Reconciler:
                 # From here on it either has parked or goes on as if nothing had happened.
                 self._is_to_park = False
 
+    def _has_native_company(self) -> bool:
+        """There are threads that Python does not know. Counted once after each transition: a fork is not to wait."""
+        seq = 0 if self._loop is None else self._loop.snapshot.seq
+        if self._counted_at != seq:
+            self._counted_at, self._native_threads = seq, _native_threads()
+        return self._native_threads > _HOST_S_AND_OURS
+
     def unpark(self) -> None:
         """After the fork, in the parent: go on."""
-        if self._has_parked:
+        if self._has_parked and self._thread is not None:
             self._has_parked = False
-            self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             self._start_soon(self._thread)
         else:
             self._get_thread()
@@ -244,9 +264,18 @@ class Reconciler:
         self._settles_at = time.monotonic() + _FORK_SETTLES
         self.begin()
 
+    def _run_parkable(self) -> None:
+        self._parks_as = get_native_id()
+        try:
+            self._run()
+        finally:
+            self._parks_as = 0
+
     def _run(self) -> None:
         parked = False
         try:
+            # At the host's next fork nothing is made or destroyed: memory that is written then is copied first.
+            self._predecessor, self._successor = None, self._new_thread()
             self._settle()
             if self._loop is None:
                 self._assemble()
@@ -337,6 +366,7 @@ class Reconciler:
             with self._parking:
                 if self._is_to_park:
                     self._has_parked = True
+                    self._predecessor, self._thread = self._thread, self._successor
                     raise _Parked
 
     def _sleep_until(self, moment: float) -> None:
@@ -432,6 +462,14 @@ class Reconciler:
         now = time.monotonic()
         self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
         self.stop(max(0.0, self._exit_by - now))
+
+
+def _native_threads() -> int:
+    """Of this process, with those of Python; 0 where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0
 
 
 def _breathe() -> None:

@@ -489,14 +489,45 @@ def test_processes_workers_leaves_the_master_alone(tmp_path: Path) -> None:
     assert "" == host(tmp_path, WORKERS)[1]
 
 
-SPAWNS = """\
+NATIVE = """\
+def native():
+    return [each.native_id for each in threading.enumerate() if each.name == "rheostat"]
+"""
+
+KEEPS = (
+    NATIVE
+    + """
+reconciler = start()
+until(lambda: reconciler.status().settings)
+before = native()
+assert before
+for _ in range(20):
+    assert forked(lambda: 0) == 0
+    assert native() == before
+    time.sleep(0.003)
+assert reconciler.stop(5)
+"""
+)
+
+
+@pytest.mark.parametrize("whose", ["the host's", "the agent's"])
+def test_a_fork_with_other_threads_is_not_waited_for(tmp_path: Path, whose: str, receiver: Receiver) -> None:
+    """Where a fork finds several threads anyway, ours stays: to wait for its end would bring nothing."""
+    agent = f'{{kind: pyroscope, server_address: "{receiver.address}"}}'
+    prepare(tmp_path, backend=agent if whose == "the agent's" else NOOP)
+    config = tmp_path / "config.yaml"
+    if whose == "the agent's":
+        config.write_text(config.read_text().replace("rate: {flag", "sample_rate: {flag"))
+    thread = "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    host(tmp_path, (thread if whose == "the host's" else "") + KEEPS)
+
+
+SPAWNS = (
+    NATIVE
+    + """
 import subprocess
 reconciler = start()
 runs()
-
-def native():
-    return [each.native_id for each in threading.enumerate() if each.name == "rheostat"]
-
 before = native()
 assert before
 subprocess.run(["/bin/true"], check=True)
@@ -507,6 +538,7 @@ until(native)
 assert native() != before
 assert reconciler.stop(5)
 """
+)
 
 
 def test_programs_are_started_without_parking(tmp_path: Path) -> None:
