@@ -1,4 +1,4 @@
-"""The control thread, and the handle that a host holds on it."""
+"""What the control thread does, and the handle that a host holds on it."""
 
 import atexit
 import logging
@@ -6,13 +6,13 @@ import math
 import os
 import threading
 import time
-from _thread import get_native_id, start_new_thread
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from .backend import PermanentError
 from .config import Config
+from .control_thread import ControlThread, Parked
 from .flagsource import FlagSource
 from .forking import FORKS
 from .lease import IGNORANCE
@@ -23,12 +23,9 @@ from .problem import ConfigError
 from .status import Snapshot, Status
 from .surroundings import green_threads, in_main_thread, is_worker, linger, on_exit_of_worker, other_profilers
 from .transition import Observer
-from .wake import Wake
 
 if TYPE_CHECKING:
     from .loop import Loop
-
-THREAD_NAME: Final = "rheostat"
 
 _AFTER_A_DEFECT: Final = 1.0
 _FORK_SETTLES: Final = 0.2
@@ -39,14 +36,6 @@ _WITHOUT_THREAD: Final = (
     "after a fork there was no thread for Rheostat: flags are not followed until it gets one at the next fork, nudge() "
     "or stop(); a session that runs goes on; is the limit of processes too low?"
 )
-_PARKING: Final = 0.001
-"""Seconds that a fork waits for the control thread to be gone."""
-_HOST_S_AND_OURS: Final = 2
-"""Threads."""
-
-
-class _Parked(BaseException):
-    """The control thread makes way for a fork; another goes on in its place."""
 
 
 class Reconciler:
@@ -70,16 +59,13 @@ class Reconciler:
         self._observers = observers
         self._journal = journal
         self._is_worker = forked
-        self._thread: threading.Thread | None = None
         self._is_armed = False
-        self._predecessor: threading.Thread | None = None
-        self._successor: threading.Thread | None = None
         self._left_behind: list[object] = []
         self._exits_first = False
         self._begin_anew(error)
 
     def _begin_anew(self, error: str = "") -> None:
-        self._wake = Wake()
+        self._control: ControlThread | None = None
         self._ended = threading.Event()
         self._closing = False
         self._exit_by = math.inf
@@ -87,14 +73,6 @@ class Reconciler:
         self._exits_as_worker = False
         self._forked_from: State | None = None
         self._failures = 0
-        self._parking = threading.Lock()
-        self._is_to_park = False
-        self._has_parked = False
-        self._lacks_thread = False
-        self._parks_as = 0
-        """The native id of the control thread that can make way for a fork; 0 if none can."""
-        self._counted_at = -1
-        self._native_threads = 0
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
@@ -103,13 +81,14 @@ class Reconciler:
         """What is true now. Never blocks; ages are those of this moment."""
         loop = self._loop
         snapshot = self._before_loop if loop is None else loop.snapshot
-        closed = self._ended.is_set() or (self._thread is None and not self._is_armed)
+        closed = self._ended.is_set() or (self._control is None and not self._is_armed)
         return snapshot._replace(closed=closed).at(time.monotonic())
 
     def nudge(self) -> None:
         """Look at the flags now. Never blocks; safe in a signal handler."""
-        self._get_thread()
-        self._wake.ring()
+        if self._control is not None:
+            self._control.get_back()
+            self._control.ring()
 
     def stop(self, timeout: float | None = None) -> bool:
         """Stop the profiler and let go of everything; waits up to `timeout` seconds (None: the stop deadline).
@@ -121,12 +100,12 @@ class Reconciler:
         self._is_armed = False
         if self._loop is not None:
             self._loop.close()
-        self._get_thread()
-        self._wake.ring()
-        thread = self._thread
-        if thread is None or thread.native_id == get_native_id():
-            return thread is None
-        if self._lacks_thread:
+        control = self._control
+        if control is None:
+            return True
+        control.get_back()
+        control.ring()
+        if control.is_current or control.is_lacking:
             return False
         return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout) and self._is_stopped
 
@@ -139,7 +118,7 @@ class Reconciler:
     @property
     def is_over(self) -> bool:
         """It has ended, or never begun, and left no session behind: another may take its place."""
-        return (self._thread is None or self._ended.is_set()) and self._is_stopped and not self._is_armed
+        return (self._control is None or self._ended.is_set()) and self._is_stopped and not self._is_armed
 
     @property
     def is_closing(self) -> bool:
@@ -158,137 +137,74 @@ class Reconciler:
         if self._refuses_green_threads():
             return
         atexit.register(self._at_exit)
-        thread = self._new_thread()
-        self._thread = thread
+        control = self._control = ControlThread(self._run, self._say_no_thread)
         if self._forked_from is None:
-            self._start(thread)
+            self._start(control)
         else:
-            self._start_soon(thread)
+            control.start_soon()
 
-    def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._run_parkable, name=THREAD_NAME, daemon=True)
-
-    def _start(self, thread: threading.Thread) -> None:
+    def _start(self, control: ControlThread) -> None:
         try:
-            thread.start()
+            control.start()
         except RuntimeError as error:
-            self._thread = None
+            self._control = None
             atexit.unregister(self._at_exit)
             self._ended.set()
             self._before_loop = self._before_loop._replace(error=describe(error))
             text = f"Rheostat could not start, the process runs unprofiled: {describe(error)}"
             self._journal.say(logging.ERROR, "start_failed", text)
 
-    def _start_soon(self, thread: threading.Thread) -> None:
-        """After a fork: the host does not wait until the new thread gets to run, which can take a millisecond."""
-        try:
-            start_new_thread(self._start_or_stand_in, (thread,))
-        # The kernel has no thread for us, or the process is at its end.
-        except RuntimeError as error:
-            self._lacks_thread = True
-            self._before_loop = self._before_loop._replace(error=describe(error))
-            if _AT_THE_END not in str(error):
-                text = f"{_WITHOUT_THREAD}: {describe(error)}"
-                self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
-
-    def _start_or_stand_in(self, thread: threading.Thread) -> None:
-        """In a bare thread: start the real one, or do its work where there can be no other any more."""
-        try:
-            thread.start()
-        except RuntimeError:
-            self._run()
-
-    def _get_thread(self) -> None:
-        """Try again where a fork has left us without one."""
-        # Whoever else is at it does it; a signal's handler must not wait.
-        if not self._lacks_thread or not self._parking.acquire(blocking=False):
-            return
-        is_ours_to_get, self._lacks_thread = self._lacks_thread, False
-        self._parking.release()
-        # Without the lock: what is said of a failure goes through the host's handlers.
-        if is_ours_to_get and self._thread is not None:
-            self._start_soon(self._thread)
+    def _say_no_thread(self, error: RuntimeError) -> None:
+        self._before_loop = self._before_loop._replace(error=describe(error))
+        if _AT_THE_END not in str(error):
+            text = f"{_WITHOUT_THREAD}: {describe(error)}"
+            self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
 
     def park(self) -> None:
-        """Before a fork: let the control thread end, so that the host forks with no more threads than without us."""
-        thread = self._thread
-        if thread is None or self._parks_as in (0, get_native_id()):
-            return
-        if self._loop is not None and not self._loop.is_idle:
-            # There is the call's thread as well, and it cannot be made to end.
-            return
-        if threading.active_count() != _HOST_S_AND_OURS or self._has_native_company():
-            # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
-            return
-        try:
-            self._is_to_park = True
-            self._wake.ring()
-            thread.join(_PARKING)
-        # A signal's handler may raise in the midst of it.
-        finally:
-            with self._parking:
-                # From here on it either has parked or goes on as if nothing had happened.
-                self._is_to_park = False
-
-    def _has_native_company(self) -> bool:
-        """There are threads that Python does not know. Counted once after each transition: a fork is not to wait."""
-        seq = 0 if self._loop is None else self._loop.snapshot.seq
-        if self._counted_at != seq:
-            self._counted_at, self._native_threads = seq, _native_threads()
-        return self._native_threads > _HOST_S_AND_OURS
+        """Before a fork: let the control thread end, if that leaves the host with its own only."""
+        loop = self._loop
+        # While a call is in flight there is its thread as well, and that cannot be made to end.
+        if self._control is not None and (loop is None or loop.is_idle):
+            self._control.park(0 if loop is None else loop.snapshot.seq)
 
     def unpark(self) -> None:
         """After the fork, in the parent: go on."""
-        if self._has_parked and self._thread is not None:
-            self._has_parked = False
-            self._start_soon(self._thread)
-        else:
-            self._get_thread()
+        if self._control is not None:
+            self._control.unpark()
 
     def forked(self) -> None:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
-        if (self._thread is None and not self._is_armed) or self._config is None:
+        if (self._control is None and not self._is_armed) or self._config is None:
             return
         is_over = self._closing or self._ended.is_set() or self._policy.fork_policy == "off"
         state = State.STOPPED if self._loop is None else self._loop.state
-        self._left_behind.append((self._loop, self._sources, self._wake, self._ended, self._thread))
+        self._left_behind.append((self._loop, self._sources, self._control, self._ended))
         self._begin_anew()
         self._is_armed = False
         if is_over:
             # The parent's thread is not here to wait for.
             atexit.unregister(self._at_exit)
-            self._closing, self._thread = True, None
+            self._closing = True
             return
         self._forked_from = state
         self._is_worker = True
         self._settles_at = time.monotonic() + _FORK_SETTLES
         self.begin()
 
-    def _run_parkable(self) -> None:
-        self._parks_as = get_native_id()
-        try:
-            self._run()
-        finally:
-            self._parks_as = 0
-
     def _run(self) -> None:
-        parked = False
+        """In the control thread; anew after each fork that has parked it."""
         try:
-            # At the host's next fork nothing is made or destroyed: memory that is written then is copied first.
-            self._predecessor, self._successor = None, self._new_thread()
             self._settle()
             if self._loop is None:
                 self._assemble()
             if self._loop is not None:
                 self._repeat(self._loop)
-        except _Parked:
-            parked = True
+        except Parked:
+            raise
         # A defect of ours: it is told, and is no unhandled exception of the host's.
         except BaseException as error:
             self._tell_defect(error)
-        finally:
-            if not parked:
-                self._end()
+        self._end()
 
     def _end(self) -> None:
         self._let_go()
@@ -360,14 +276,9 @@ class Reconciler:
         self._journal.complain("defect", text, about="defect", level=logging.ERROR)
 
     def _sleep(self, seconds: float) -> None:
-        """Until it is woken; raises `_Parked` if that was for a fork."""
-        self._wake.wait(seconds)
-        if self._is_to_park:
-            with self._parking:
-                if self._is_to_park:
-                    self._has_parked = True
-                    self._predecessor, self._thread = self._thread, self._successor
-                    raise _Parked
+        """Until it is woken; raises `Parked` if that was for a fork."""
+        assert self._control is not None
+        self._control.sleep(seconds)
 
     def _sleep_until(self, moment: float) -> None:
         while not self._closing and (left := moment - time.monotonic()) > 0:
@@ -392,13 +303,14 @@ class Reconciler:
         _breathe()
 
         self._say_who_else_profiles()
-        config = self._config
+        config, control = self._config, self._control
         assert config is not None
+        assert control is not None
         while not self._closing:
             try:
                 wiring = config.wire()
                 backend = wiring.backend.build(config.identity())
-                self._sources = open_sources(wiring.sources, config.identity(), self._wake.ring)
+                self._sources = open_sources(wiring.sources, config.identity(), control.ring)
             except ConfigError as error:
                 self._give_up(error)
                 return
@@ -423,7 +335,7 @@ class Reconciler:
                 journal=self._journal,
                 clock=time.monotonic,
                 random=_random,
-                wake=self._wake.ring,
+                wake=control.ring,
                 inherited=self._forked_from,
                 breathe=_breathe,
                 observers=self._observers,
@@ -462,14 +374,6 @@ class Reconciler:
         now = time.monotonic()
         self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
         self.stop(max(0.0, self._exit_by - now))
-
-
-def _native_threads() -> int:
-    """Of this process, with those of Python; 0 where the system does not tell."""
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        return 0
 
 
 def _breathe() -> None:

@@ -676,11 +676,11 @@ def test_a_log_handler_that_hangs_costs_forks_one_wait(tmp_path: Path) -> None:
 
 
 NO_THREADS = """\
-import rheostat.reconciler
+import rheostat.control_thread
 reconciler = start()
 runs()
 until(lambda: tasks() == 2)
-starters = [(rheostat.reconciler, "start_new_thread")]
+starters = [(rheostat.control_thread, "start_new_thread")]
 starters += [(threading, each) for each in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, each)]
 real = [getattr(*each) for each in starters]
 

@@ -1,0 +1,154 @@
+"""The background thread of a process that may fork at any moment."""
+
+import os
+import threading
+from _thread import get_native_id, start_new_thread
+from collections.abc import Callable
+from typing import Final
+
+from .wake import Wake
+
+THREAD_NAME: Final = "rheostat"
+
+_PARKING: Final = 0.001
+"""Seconds that a fork waits for the thread to be gone."""
+_HOST_S_AND_OURS: Final = 2
+"""Threads."""
+
+
+class Parked(BaseException):
+    """Raised by `ControlThread.sleep`: the thread makes way for a fork, and another goes on in its place."""
+
+
+class ControlThread:
+    """Owns the one thread that runs `body`, from its start to the end of `body`, across the forks of the process.
+
+    `body` is left by `Parked` for a fork, and called again after it. `on_lack` is told that the kernel has no thread
+    for it then.
+    """
+
+    def __init__(self, body: Callable[[], None], on_lack: Callable[[RuntimeError], None]) -> None:
+        self._body = body
+        self._on_lack = on_lack
+        self._wake = Wake()
+        self.ring = self._wake.ring
+        """Wake it. Never blocks; safe in a signal handler."""
+        self._thread = self._new_thread()
+        self._predecessor: threading.Thread | None = None
+        self._successor: threading.Thread | None = None
+        self._native_id = 0
+        self._can_park = False
+        self._parking = threading.Lock()
+        self._is_to_park = False
+        self._has_parked = False
+        self.is_lacking = False
+        """A fork has ended the thread, and there was none to take its place."""
+        self._counted_at = -1
+        self._native_threads = 0
+
+    @property
+    def is_current(self) -> bool:
+        """It is the one that asks."""
+        return self._native_id == get_native_id()
+
+    def start(self) -> None:
+        """Raises RuntimeError if there is no thread to be had."""
+        self._thread.start()
+
+    def start_soon(self) -> None:
+        """After a fork: the host does not wait until the new thread gets to run, which can take a millisecond."""
+        try:
+            start_new_thread(self._start_or_stand_in, (self._thread,))
+        # The kernel has no thread for us, or the process is at its end.
+        except RuntimeError as error:
+            self.is_lacking = True
+            self._on_lack(error)
+
+    def get_back(self) -> None:
+        """Try again where a fork has left us without one."""
+        # Whoever else is at it does it; a signal's handler must not wait.
+        if not self.is_lacking or not self._parking.acquire(blocking=False):
+            return
+        is_ours_to_get, self.is_lacking = self.is_lacking, False
+        self._parking.release()
+        # Without the lock: what is said of a failure goes through the host's handlers.
+        if is_ours_to_get:
+            self.start_soon()
+
+    def sleep(self, seconds: float) -> None:
+        """Within `body`: until it is woken; raises `Parked` if that was for a fork."""
+        self._wake.wait(seconds)
+        if self._is_to_park:
+            with self._parking:
+                if self._is_to_park:
+                    self._has_parked = True
+                    if self._successor is not None:
+                        self._predecessor, self._thread = self._thread, self._successor
+                    raise Parked
+
+    def park(self, session: int) -> None:
+        """Before a fork: let the thread end, so that the host forks with no more threads than without us.
+
+        `session` is another number whenever the profiler may have started or ended threads.
+        """
+        if not self._can_park or self.is_current:
+            return
+        if threading.active_count() != _HOST_S_AND_OURS or self._has_native_company(session):
+            # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
+            return
+        thread = self._thread
+        try:
+            self._is_to_park = True
+            self.ring()
+            thread.join(_PARKING)
+        # A signal's handler may raise in the midst of it.
+        finally:
+            with self._parking:
+                # From here on it either has parked or goes on as if nothing had happened.
+                self._is_to_park = False
+
+    def unpark(self) -> None:
+        """After the fork, in the parent: go on."""
+        if self._has_parked:
+            self._has_parked = False
+            self.start_soon()
+        else:
+            self.get_back()
+
+    def _has_native_company(self, session: int) -> bool:
+        """There are threads that Python does not know. Counted once for a session: a fork is not to wait for that."""
+        if self._counted_at != session:
+            self._counted_at, self._native_threads = session, _native_threads()
+        return self._native_threads > _HOST_S_AND_OURS
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+
+    def _start_or_stand_in(self, thread: threading.Thread) -> None:
+        """In a bare thread: start the real one, or do its work where there can be no other any more."""
+        try:
+            thread.start()
+        except RuntimeError:
+            self._native_id = get_native_id()
+            self._body()
+
+    def _run(self) -> None:
+        # At the host's next fork nothing is made or destroyed: memory that is written then is copied first.
+        self._predecessor, self._successor = None, self._new_thread()
+        self._native_id = get_native_id()
+        self._can_park = True
+        try:
+            self._body()
+        except Parked:
+            return
+        finally:
+            self._can_park = False
+            self._native_id = 0
+
+
+def _native_threads() -> int:
+    """Of this process, with those of Python; 0 where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0
