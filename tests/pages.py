@@ -1,7 +1,7 @@
 """What stands on a page of docs/: its files, its commands with their output, and the logs that it shows.
 
-A code block is a file if its first line is a comment with the name. ``console`` is a command with its output, ``text``
-is what the log says.
+A code block is a file if its first line is a comment with the name, or, where the language has no comments, if the
+name stands after the language. ``console`` is a command with its output, ``text`` is what the log says.
 """
 
 import re
@@ -20,9 +20,15 @@ DOCS: Final = Path(__file__).parents[1] / "docs"
 class Block(NamedTuple):
     """A code block of a page; `name` is that of the file that it is, if it is one."""
 
+    page: Path
+    number: int
+    """Of its first line on the page."""
     language: str
     name: str
     text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(DOCS)}:{self.number}"
 
     @property
     def line(self) -> str:
@@ -42,10 +48,12 @@ class Block(NamedTuple):
 
 def blocks(page: Path, language: str = "") -> list[Block]:
     """The page's code blocks, or those in one language."""
+    text = page.read_text()
     found = []
-    for match in re.finditer(r"^```(\w+)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE):
-        name = re.match(r"# ([\w.-]+\.\w+)\n", match[2])
-        found.append(Block(match[1], name[1] if name else "", match[2]))
+    for match in re.finditer(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+        first = re.match(r"# ([\w.-]+\.\w+)\n", match[3])
+        name = match[2] or (first[1] if first else "")
+        found.append(Block(page, text[: match.start()].count("\n") + 1, match[1], name, match[3]))
     return [block for block in found if language in ("", block.language)]
 
 
@@ -62,14 +70,23 @@ def log_lines(page: Path) -> list[str]:
 
 
 def unpack(page: Path, folder: Path, replaced: Mapping[str, str] | None = None) -> None:
-    """Write the page's files, with some texts replaced."""
+    """Write the page's files, with some texts replaced, and the secrets that they refer to."""
     assert [] == [old for old in replaced or {} if old not in page.read_text()]
     for block in blocks(page):
         if block.name:
             text = block.text
             for old, new in (replaced or {}).items():
                 text = text.replace(old, new)
-            (folder / block.name).write_text(text)
+            (folder / block.name).write_text(with_secrets(text, folder))
+
+
+def with_secrets(text: str, folder: Path) -> str:
+    """The text with its secret files in the folder, which are made."""
+    for file in re.findall(r"_file: /var/run/secrets/([\w/-]+)", text):
+        secret = folder / "secrets" / file
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        secret.write_text("sdk-test\n")
+    return text.replace("/var/run/secrets", str(folder / "secrets"))
 
 
 def install(folder: Path) -> None:

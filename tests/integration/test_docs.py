@@ -1,24 +1,21 @@
 """What docs/ says is true: each file in it is fine, and each command gives what stands there.
 
-A code block is a file if its first line is a comment with the name, or, where the language has no comments, if the
-name stands after the language. YAML that begins with ``source:`` is that section. ``console`` is a command with its
-output, ``text`` is what the log says.
+YAML that begins with ``source:`` is that section.
 """
 
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, fields
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from children import RHEOSTAT, Child, ended, parsed
-from pages import install
+from pages import DOCS, Block, blocks, install, log_lines, unpack, with_secrets
 from rheostat import Duration, FlagSource, parse_flags
 from rheostat.registry import LAYERS, SOURCES
 from rheostat.testing import FlagSourceContract
@@ -26,8 +23,7 @@ from vendors.faults import Fault
 from vendors.growthbook import GrowthBookServer
 from vendors.launchdarkly import LaunchDarklyServer, ruled_flag
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
+ROOT = DOCS.parent
 PAGES = sorted(DOCS.rglob("*.md"))
 SOURCE_PAGES = sorted((DOCS / "sources").glob("*.md"))
 OWN_SOURCE = DOCS / "write-a-flag-source.md"
@@ -59,68 +55,9 @@ for line in sys.stdin:
 """
 
 
-class Block(NamedTuple):
-    """A code block of a page; `name` is that of the file that it is, if it is one."""
-
-    page: Path
-    line: int
-    language: str
-    name: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page.relative_to(DOCS)}:{self.line}"
-
-    @property
-    def command(self) -> list[str]:
-        words = shlex.split(self.text.partition("\n")[0].removeprefix("$ "))
-        real = {"rheostat": RHEOSTAT, "python": (sys.executable,)}
-        return [part for word in words for part in real.get(word, (word,))]
-
-    @property
-    def output(self) -> str:
-        return self.text.partition("\n")[2]
-
-
-def blocks(page: Path, language: str = "") -> list[Block]:
-    text = page.read_text()
-    found = []
-    for match in re.finditer(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
-        first = re.match(r"# ([\w.-]+\.\w+)\n", match[3])
-        name = match[2] or (first[1] if first else "")
-        found.append(Block(page, text[: match.start()].count("\n") + 1, match[1], name, match[3]))
-    return [block for block in found if language in ("", block.language)]
-
-
 def plans(page: Path) -> list[Block]:
     """The commands of the page that make a plan."""
     return [block for block in blocks(page, "console") if "plan" in block.text.partition("\n")[0]]
-
-
-def log_lines(page: Path) -> list[str]:
-    """The one block in which the page shows a log."""
-    (block,) = blocks(page, "text")
-    return block.text.splitlines()
-
-
-def unpack(page: Path, folder: Path, replaced: Mapping[str, str] | None = None) -> None:
-    """Write the page's files, with some texts replaced, and the secrets that they refer to."""
-    assert [] == [old for old in replaced or {} if old not in page.read_text()]
-    for block in blocks(page):
-        if block.name:
-            text = block.text
-            for old, new in (replaced or {}).items():
-                text = text.replace(old, new)
-            (folder / block.name).write_text(with_secrets(text, folder))
-
-
-def with_secrets(text: str, folder: Path) -> str:
-    """The text with its secret files in the folder, which are made."""
-    for file in re.findall(r"_file: /var/run/secrets/([\w/-]+)", text):
-        secret = folder / "secrets" / file
-        secret.parent.mkdir(parents=True, exist_ok=True)
-        secret.write_text("sdk-test\n")
-    return text.replace("/var/run/secrets", str(folder / "secrets"))
 
 
 def with_option(text: str, kind: str, option: str) -> str:
