@@ -33,9 +33,7 @@ class ControlThread:
         self._wake = Wake()
         self.ring = self._wake.ring
         """Wake it. Never blocks; safe in a signal handler."""
-        self._thread = self._new_thread()
-        self._predecessor: threading.Thread | None = None
-        self._successor: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
         self._native_id = 0
         self._can_park = False
         self._parking = threading.Lock()
@@ -53,12 +51,14 @@ class ControlThread:
 
     def start(self) -> None:
         """Raises RuntimeError if there is no thread to be had."""
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def start_soon(self) -> None:
-        """After a fork: the host does not wait until the new thread gets to run, which can take a millisecond."""
+        """After a fork: the host neither makes the new thread, for which memory would have to be copied that the two
+        processes share, nor waits until it gets to run, which can take a millisecond."""
         try:
-            start_new_thread(self._start_or_stand_in, (self._thread,))
+            start_new_thread(self._start_or_stand_in, ())
         # The kernel has no thread for us, or the process is at its end.
         except RuntimeError as error:
             self.is_lacking = True
@@ -82,8 +82,6 @@ class ControlThread:
             with self._parking:
                 if self._is_to_park:
                     self._has_parked = True
-                    if self._successor is not None:
-                        self._predecessor, self._thread = self._thread, self._successor
                     raise Parked
 
     def park(self, session: int) -> None:
@@ -96,11 +94,11 @@ class ControlThread:
         if threading.active_count() != _HOST_S_AND_OURS or self._has_native_company(session):
             # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
             return
-        thread = self._thread
         try:
             self._is_to_park = True
             self.ring()
-            thread.join(_PARKING)
+            if self._thread is not None:
+                self._thread.join(_PARKING)
         # A signal's handler may raise in the midst of it.
         finally:
             with self._parking:
@@ -121,20 +119,15 @@ class ControlThread:
             self._counted_at, self._native_threads = session, _native_threads()
         return self._native_threads > _HOST_S_AND_OURS
 
-    def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-
-    def _start_or_stand_in(self, thread: threading.Thread) -> None:
+    def _start_or_stand_in(self) -> None:
         """In a bare thread: start the real one, or do its work where there can be no other any more."""
         try:
-            thread.start()
+            self.start()
         except RuntimeError:
             self._native_id = get_native_id()
             self._body()
 
     def _run(self) -> None:
-        # At the host's next fork nothing is made or destroyed: memory that is written then is copied first.
-        self._predecessor, self._successor = None, self._new_thread()
         self._native_id = get_native_id()
         self._can_park = True
         try:

@@ -1,6 +1,7 @@
 """What is not said about a fork, because only Rheostat is the reason."""
 
 import re
+import sys
 import threading
 import warnings
 from typing import Final
@@ -19,7 +20,9 @@ class _AboutOurThreads:
         return text.startswith("This process (pid=") and "is multi-threaded" in text and _host_has_one_thread()
 
 
-_filters: list[object] = [("ignore", _AboutOurThreads(), DeprecationWarning, None, 0)]
+_filters: list[object] = (
+    [("ignore", _AboutOurThreads(), DeprecationWarning, None, 0)] if sys.version_info >= (3, 12) else []
+)
 
 
 def silence_on_fork(message: str) -> None:
