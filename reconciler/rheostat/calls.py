@@ -1,6 +1,7 @@
 """Backend calls, one at a time, in a thread that may hang without holding up anything else."""
 
 import threading
+from _thread import get_native_id
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -48,9 +49,12 @@ class ThreadedCalls(NamedTuple):
             self.after()
             done(returned)
 
+        caller = get_native_id()
+
         def alone() -> None:
             body()
-            if green_threads():
+            # Green itself, if it was made when threads were green already, it shares the caller's native thread.
+            if green_threads() and get_native_id() != caller:
                 linger()
 
         try:

@@ -47,6 +47,7 @@ COMMON = {
     ("uvicorn --workers", "spawn", "run"),
     ("ProcessPoolExecutor", "fork", "run"),
     ("gunicorn gevent", "fork", "run"),
+    ("gevent script", "patched later", "run"),
 }
 
 Record = Callable[[str, object], None]
