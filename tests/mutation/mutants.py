@@ -594,10 +594,6 @@ SURVIVORS: Final[dict[str, str]] = {
         "a value has the setting's type before it is compared, and so have its choices; only a setting of any type, as "
         "noop has them, could differ: tests/unit/test_rules.py::test_choices_are_compared_with_their_type"
     ),
-    "a long text is shown in full": (
-        "a search seldom finds a text long enough to fill the line that a property allows: "
-        "tests/unit/test_values.py::test_a_raw_value_is_shown_shortly_on_one_line"
-    ),
     "a number that was moved need be none of the choices": (
         "it takes bounds of one owner and choices of another that do not meet, which a search seldom finds: "
         "tests/unit/test_rules.py::test_a_number_that_was_moved_is_still_one_of_the_choices"

@@ -35,6 +35,10 @@ REQUIRED: Final = 0.95
 
 UNBROKEN: Final = Mutant("nothing is wrong", "machine", "three states", "three states")
 
+FAILED: Final = 1
+INTERRUPTED: Final = 2
+"""How pytest ends; the second also where a source's KeyboardInterrupt comes through to it."""
+
 Record = Callable[[str, object], None]
 Fate = Literal["killed", "survived", "unusable"]
 
@@ -81,10 +85,11 @@ def judged(mutant: Mutant, folder: Path) -> Verdict:
         shutil.rmtree(copy)
     if ended.returncode == 0:
         return Verdict(mutant, "survived", SURVIVORS.get(mutant.name, "unexplained"))
-    failed = re.search(r"^FAILED \S*?(\w+\.py\S*)|^\++ (Timeout) \++$", ended.stdout + ended.stderr, re.MULTILINE)
-    if ended.returncode != 1 or failed is None:
+    said = ended.stdout + ended.stderr
+    failed = re.search(r"^FAILED \S*?(\w+\.py\S*)|^\++ (Timeout) \++$|^!+ (KeyboardInterrupt) !+$", said, re.MULTILINE)
+    if ended.returncode not in (FAILED, INTERRUPTED) or failed is None:
         return Verdict(mutant, "unusable", f"{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
-    return Verdict(mutant, "killed", failed[1] or "it hangs")
+    return Verdict(mutant, "killed", failed[1] or ("it hangs" if failed[2] else "a KeyboardInterrupt leaves the core"))
 
 
 def verdicts(mutants: list[Mutant], folder: Path) -> list[Verdict]:

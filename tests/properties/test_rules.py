@@ -107,12 +107,14 @@ def test_each_flag_gets_what_the_contract_says(setting: Setting, raw: Raw, defin
 def test_each_odd_value_gets_what_the_contract_says(
     kind: type, default: Value, held: Value, limits: Limits, otherwise: Otherwise
 ) -> None:
-    """Those that a search may miss, one by one."""
+    """Those that a search may miss, one by one; and none of them makes a long line."""
     setting = Setting("it", kind, default, "flag", (limits,), otherwise)
     found, expected = [], []
     for value in (*NEARLY, *ODD):
         raw = Raw(value)
         outcome = settle(setting, Reading({"flag": value}), {"it": held})
+        told = outcome.adjustment._asdict() if outcome.adjustment else {}
+        assert len(json.dumps(told, allow_nan=False)) < 300, raw
         verdict = judge(setting, value, held)
         found.append((raw, outcome.value, type(outcome.value), outcome.off, outcome.good))
         expected.append((raw, verdict.value, type(verdict.value), verdict.off, verdict.good))
