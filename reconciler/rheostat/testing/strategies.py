@@ -4,6 +4,7 @@ import enum
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Any, Final, NoReturn
 
 from hypothesis import strategies as st
@@ -74,6 +75,7 @@ NEARLY: Final[tuple[object, ...]] = (
 """Values that are usable for some type of setting, or nearly so."""
 
 
+@cache
 def raw_values() -> st.SearchStrategy[Raw]:
     """Whatever a flag product, or a careless source, may give for a flag: usable, nearly so, odd, or anything."""
     return (
