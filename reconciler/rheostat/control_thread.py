@@ -42,7 +42,7 @@ class ControlThread:
         self.is_lacking = False
         """A fork has ended the thread, and there was none to take its place."""
         self._counted_at = -1
-        self._native_threads = 0
+        self._had_native_company = False
 
     @property
     def is_current(self) -> bool:
@@ -55,8 +55,8 @@ class ControlThread:
         self._thread.start()
 
     def start_soon(self) -> None:
-        """After a fork: the host neither makes the new thread, for which memory would have to be copied that the two
-        processes share, nor waits until it gets to run, which can take a millisecond."""
+        """After a fork, by a bare thread: the host does not wait until the new one gets to run, which can take a
+        millisecond, nor make it, for which memory would have to be copied that the two processes share."""
         try:
             start_new_thread(self._start_or_stand_in, ())
         # The kernel has no thread for us, or the process is at its end.
@@ -82,12 +82,13 @@ class ControlThread:
             with self._parking:
                 if self._is_to_park:
                     self._has_parked = True
+                    self._can_park = False
                     raise Parked
 
     def park(self, session: int) -> None:
         """Before a fork: let the thread end, so that the host forks with no more threads than without us.
 
-        `session` is another number whenever the profiler may have started or ended threads.
+        `session` is another number once the profiler has started or ended.
         """
         if not self._can_park or self.is_current:
             return
@@ -114,29 +115,33 @@ class ControlThread:
             self.get_back()
 
     def _has_native_company(self, session: int) -> bool:
-        """There are threads that Python does not know. Counted once for a session: a fork is not to wait for that."""
+        """There are threads that Python does not know. A fork is not to wait for that, so they are seldom counted."""
         if self._counted_at != session:
-            self._counted_at, self._native_threads = session, _native_threads()
-        return self._native_threads > _HOST_S_AND_OURS
+            has_company = _native_threads() > _HOST_S_AND_OURS
+            # What is seen twice is true until the next session: some thread may just be about to end.
+            if has_company == self._had_native_company:
+                self._counted_at = session
+            self._had_native_company = has_company
+        return self._had_native_company
 
     def _start_or_stand_in(self) -> None:
         """In a bare thread: start the real one, or do its work where there can be no other any more."""
         try:
             self.start()
         except RuntimeError:
-            self._native_id = get_native_id()
-            self._body()
+            self._run(can_park=False)
 
-    def _run(self) -> None:
-        self._native_id = get_native_id()
-        self._can_park = True
+    def _run(self, can_park: bool = True) -> None:
+        me = self._native_id = get_native_id()
+        self._can_park = can_park
         try:
             self._body()
         except Parked:
             return
         finally:
-            self._can_park = False
-            self._native_id = 0
+            # The next may have begun already.
+            if self._native_id == me:
+                self._can_park, self._native_id = False, 0
 
 
 def _native_threads() -> int:

@@ -73,6 +73,8 @@ class Reconciler:
         self._exits_as_worker = False
         self._forked_from: State | None = None
         self._failures = 0
+        self._trouble = ""
+        """What a loop does not know of."""
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason, error=error)
@@ -82,13 +84,14 @@ class Reconciler:
         loop = self._loop
         snapshot = self._before_loop if loop is None else loop.snapshot
         closed = self._ended.is_set() or (self._control is None and not self._is_armed)
-        return snapshot._replace(closed=closed).at(time.monotonic())
+        return snapshot._replace(closed=closed, error=snapshot.error or self._trouble).at(time.monotonic())
 
     def nudge(self) -> None:
         """Look at the flags now. Never blocks; safe in a signal handler."""
-        if self._control is not None:
-            self._control.get_back()
-            self._control.ring()
+        control = self._control
+        if control is not None:
+            control.get_back()
+            control.ring()
 
     def stop(self, timeout: float | None = None) -> bool:
         """Stop the profiler and let go of everything; waits up to `timeout` seconds (None: the stop deadline).
@@ -155,22 +158,26 @@ class Reconciler:
             self._journal.say(logging.ERROR, "start_failed", text)
 
     def _say_no_thread(self, error: RuntimeError) -> None:
-        self._before_loop = self._before_loop._replace(error=describe(error))
+        self._trouble = describe(error)
         if _AT_THE_END not in str(error):
             text = f"{_WITHOUT_THREAD}: {describe(error)}"
             self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
 
     def park(self) -> None:
         """Before a fork: let the control thread end, if that leaves the host with its own only."""
-        loop = self._loop
+        control, loop = self._control, self._loop
+        # Under green threads waiting would let others of the host run in the midst of its fork.
+        if control is None or self._ended.is_set() or green_threads():
+            return
         # While a call is in flight there is its thread as well, and that cannot be made to end.
-        if self._control is not None and (loop is None or loop.is_idle):
-            self._control.park(0 if loop is None else loop.snapshot.seq)
+        if loop is None or loop.is_idle:
+            control.park(0 if loop is None else loop.snapshot.seq + 1)
 
     def unpark(self) -> None:
         """After the fork, in the parent: go on."""
-        if self._control is not None:
-            self._control.unpark()
+        control = self._control
+        if control is not None:
+            control.unpark()
 
     def forked(self) -> None:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it."""
@@ -217,6 +224,7 @@ class Reconciler:
 
     def _settle(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
+        self._trouble = ""
         self._journal.recover("recovered", "Rheostat has its thread again", about="thread")
         if self._settles_at:
             self._sleep_until(self._settles_at)
@@ -237,7 +245,7 @@ class Reconciler:
             # The host's handlers have locks that are no longer a native thread's to take.
             self._journal.avoid_handlers()
         text = f"Rheostat does not work under {who}'s green threads: this process runs unprofiled"
-        self._before_loop = self._before_loop._replace(error=text)
+        self._trouble = text
         self._journal.once("green_threads", text, about="green threads", level=logging.ERROR)
         return True
 

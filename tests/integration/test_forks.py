@@ -613,6 +613,30 @@ def test_a_signal_while_parking_does_not_end_governing(tmp_path: Path) -> None:
     assert "" == host(tmp_path, INTERRUPTED)[1]
 
 
+GREEN = """\
+from gevent import monkey
+reconciler = start()
+until(lambda: reconciler.status().settings)
+monkey.patch_all()
+import gevent
+for refused in (False, True):
+    until(lambda: reconciler.status().closed or not refused)
+    ran, seen = [], []
+    gevent.spawn(ran.append, "a greenlet")
+    os.register_at_fork(after_in_parent=lambda: seen.append(list(ran)))
+    if os.fork() == 0:
+        os._exit(0)
+    assert seen[-1] == [], seen
+assert "green threads" in reconciler.status().error
+"""
+
+
+def test_no_greenlet_runs_within_a_fork(tmp_path: Path) -> None:
+    """Once threads are green nothing of ours waits in the hooks of a fork: others of the host would run meanwhile."""
+    prepare(tmp_path)
+    host(tmp_path, GREEN, "-W", "ignore")
+
+
 LOGGING = """\
 import io, logging
 writing = threading.Event()
@@ -692,7 +716,7 @@ for each in starters:
 assert forked(lambda: 0) == 0
 status = reconciler.status()
 assert (str(status.state), status.closed, status.settings) == ("running", False, {"rate": 20}), status
-assert "unprofiled" not in status.error, status
+assert "can't start new thread" in status.error, status
 for each, function in zip(starters, real):
     setattr(*each, function)
 flip(True, 30)
