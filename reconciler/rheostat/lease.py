@@ -28,7 +28,7 @@ class Knowledge(NamedTuple):
 
     def holds(self, lease: float, now: float) -> bool:
         """There are values, and they are fresh or within the lease (seconds)."""
-        return self.reading is not None and (self.stale_since is None or now - self.stale_since < lease)
+        return self.reading is not None and (self.stale_since is None or now < self.stale_since + lease)
 
     @property
     def trouble(self) -> str:

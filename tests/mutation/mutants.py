@@ -218,11 +218,11 @@ RULES: Final = [
 ]
 
 LEASE: Final = [
-    Mutant("the lease never ends", "lease", "now - self.stale_since < lease)", "True)"),
+    Mutant("the lease never ends", "lease", "now < self.stale_since + lease)", "True)"),
     Mutant(
-        "the lease lasts a moment longer", "lease", "now - self.stale_since < lease", "now - self.stale_since <= lease"
+        "the lease lasts a moment longer", "lease", "now < self.stale_since + lease", "now <= self.stale_since + lease"
     ),
-    Mutant("nothing is held for the lease", "lease", " or now - self.stale_since < lease)", ")"),
+    Mutant("nothing is held for the lease", "lease", " or now < self.stale_since + lease)", ")"),
     Mutant(
         "values that are stale anew prolong the lease",
         "lease",

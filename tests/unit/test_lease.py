@@ -79,6 +79,13 @@ def test_a_source_whose_moment_is_always_in_the_future_does_not_prolong_the_leas
     assert OFF == intend(known, now=LEASE).resolution.desired
 
 
+def test_the_lease_is_over_at_the_moment_that_is_waited_for() -> None:
+    """Whatever the rounding: 1032.1 - 1022.1 is less than 10."""
+    known = Knowledge(reading=Reading({}), stale_since=1022.1)
+    assert known.holds(10.0, 1032.0)
+    assert not known.holds(10.0, 1022.1 + 10.0)
+
+
 def test_a_source_that_fails_again_does_not_start_the_lease_anew() -> None:
     """The lease runs from the first failure after the last good reading, however often it fails."""
     once = lose(Knowledge(ON), "gone", 30.0, 10.0)

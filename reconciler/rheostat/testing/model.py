@@ -121,7 +121,7 @@ class Model:
             self._stale_since = min(each for each in moments if each is not None)
         elif self._stale_since is None:
             self._stale_since = now
-        expired = self._stale_since is not None and now - self._stale_since >= self._scenario.lease
+        expired = self._stale_since is not None and now >= self._stale_since + self._scenario.lease
         wanted = _OFF if self._known is None else self._resolved(self._known)
         self._want(_OFF if world.killed or expired else wanted, now)
 
@@ -287,7 +287,8 @@ class Model:
         assert (None if self.call is None else self.call.name) == (None if operation is None else operation.name)
         if operation is not None:
             limit = self._scenario.stop_deadline if operation.name == "stop" else self._scenario.start_deadline
-            assert (now - self._called_at >= limit) == operation.stuck
+            # As a sum, as deadlines are: a difference may come out a rounding short.
+            assert (now >= self._called_at + limit) == operation.stuck
         if self.call is not None and self.call.name == "stop" and self._restarts:
             assert State.RESTARTING is status.state, "a restart that is not told of"
         if self.call is None and not self.doubtful:
