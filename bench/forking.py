@@ -6,7 +6,8 @@ else happens meanwhile: all threads rest. The parent's clock runs while it is in
 the child's from the last moment before the kernel forks to the first in which its own code runs. From the figures of
 the first two is taken the same figure of the third, median from median and 95th percentile from 95th percentile; the
 median is what is promised. The kernel's own time in the parent is shown beside it: it copies the tables of all memory
-that is in use, also of Rheostat's modules.
+that is in use, also of Rheostat's modules. So is the least that it takes on this machine to see a thread end before the
+fork and to start another after it, which is what Rheostat does where the fork would find no other.
 
 Then children are left to themselves, with the flag on, until their profiler runs. In a child of the naive thread's
 process the agent is asked to end its session, which says whether there is one.
@@ -18,7 +19,9 @@ import select
 import signal
 import statistics
 import struct
+import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -72,9 +75,10 @@ def rows(quick: bool) -> list[Row]:
         measured = [[run(kind, where / f"{kind.__name__}{i}", address, forks) for kind in kinds] for i in range(turns)]
         profiled = run(measure_profiled, where / "profiled", address, children)
         naive = run(measure_naively_profiled, where / "naive", address)
+        least = _Figure.of(run(measure_least, forks))
     rheostat, beside, neither = (_joined(kind) for kind in zip(*measured, strict=True))
     return [
-        *_rows("profiling off", rheostat.off, beside.off, neither.off),
+        *_rows("profiling off", rheostat.off, beside.off, neither.off, f"; a thread's end and start take {least}"),
         *_rows("profiler running", rheostat.on, beside.on, neither.on),
         _profiled_row(profiled, naive),
     ]
@@ -84,14 +88,14 @@ def _joined(each: tuple[Forks, ...]) -> Forks:
     return Forks([fork for forks in each for fork in forks.off], [fork for forks in each for fork in forks.on])
 
 
-def _rows(state: str, rheostat: list[Fork], naive: list[Fork], neither: list[Fork]) -> list[Row]:
+def _rows(state: str, rheostat: list[Fork], naive: list[Fork], neither: list[Fork], least: str = "") -> list[Row]:
     def added(cost: Callable[[Fork], float]) -> "_Added":
         return _Added(*([cost(fork) * 1000 for fork in each] for each in (rheostat, naive, neither)))
 
     kernel = added(lambda fork: fork.kernel)
     beside = (
         f"; the kernel takes {kernel.rheostat} more for the fork itself, with the naive thread {kernel.naive}, and "
-        f"{kernel.without} without either"
+        f"{kernel.without} without either{least}"
     )
     return [
         added(lambda fork: fork.parent).row(f"fork, {state}: added to the parent", _LIMIT_PARENT, beside),
@@ -186,6 +190,24 @@ def with_neither(where: Path, address: str, forks: int) -> Forks:
     stage.say(SLOW)
     NaiveThread(stage.flags, address).poll()
     return Forks(off, clock.forks(forks))
+
+
+def measure_least(number: int) -> list[float]:
+    """Milliseconds that a bare thread's end and the start of another take."""
+    return [_end_and_start() for _ in range(number)]
+
+
+def _end_and_start() -> float:
+    waiting = threading.Lock()
+    waiting.acquire()
+    thread = threading.Thread(target=waiting.acquire, daemon=True)
+    thread.start()
+    time.sleep(_REST)
+    began = time.perf_counter()
+    waiting.release()
+    thread.join()
+    start_new_thread(int, ())
+    return (time.perf_counter() - began) * 1000
 
 
 def measure_profiled(where: Path, address: str, children: int) -> list[float]:
