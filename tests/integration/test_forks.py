@@ -504,7 +504,6 @@ assert before
 for _ in range(20):
     assert forked(lambda: 0) == 0
     assert native() == before
-    time.sleep(0.003)
 assert reconciler.stop(5)
 """
 )

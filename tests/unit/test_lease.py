@@ -56,10 +56,9 @@ def test_a_source_whose_moment_is_always_in_the_future_does_not_prolong_the_leas
     class Mistaken:
         Options: ClassVar[type] = dict
         poll_interval: float | None = 1.0
+        stale_since: float | None = None
 
         def open(self, changed: Callable[[], None]) -> None: ...
-
-        stale_since: float | None = None
 
         def read(self, wanted: Mapping[str, type]) -> Reading:
             return Reading({"on": True}, stale_since=self.stale_since)

@@ -8,7 +8,7 @@ from typing import Any
 from rheostat import Value
 from rheostat.log import describe
 
-from .control_thread import call_apart
+from .calling_thread import call_apart
 from .plugin_under_test import PluginsConfig
 from .process_state import differences, process_state
 from .stage import Stage

@@ -7,7 +7,7 @@ from typing import Any, Self
 from rheostat import Health, Value
 from rheostat.log import describe
 
-from .control_thread import call_apart
+from .calling_thread import call_apart
 
 
 class BackendUnderTest:

@@ -9,7 +9,7 @@ pytest.register_assert_rewrite(
         for module in (
             "backend_contract",
             "backend_under_test",
-            "control_thread",
+            "calling_thread",
             "flagsource_contract",
             "model",
             "oracle",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rheostat import SourceUnavailable
 
-from .control_thread import ControlThread
+from .calling_thread import CallingThread
 from .plugin_under_test import PluginsConfig
 from .process_state import differences, process_state
 from .stage import Stage
@@ -23,7 +23,7 @@ class Player:
         self._stage = stage
         self._who = who
         self._wanted = dict.fromkeys(stage.order["wanted"], object)
-        self._thread = ControlThread()
+        self._thread = CallingThread()
         self._source = self._call("building it", config.source)
         self._call("open()", lambda: self._source.open(lambda: None))
         self._last: object = None

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from rheostat import Reading, SourceUnavailable
 from rheostat.log import describe
 
-from .control_thread import ControlThread
+from .calling_thread import CallingThread
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class SourceUnderTest:
     def __init__(self, build: Callable[[], Any], patience: float, prompt: float) -> None:
         self.patience = patience
         self._prompt = prompt
-        self._thread = ControlThread()
+        self._thread = CallingThread()
         self._news = threading.Event()
         self._source = self._thread.call(build, "building the source", patience)
         self.calls = 0

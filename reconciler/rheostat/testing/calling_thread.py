@@ -12,7 +12,7 @@ SOURCES_THREAD: Final = "rheostat"
 BACKENDS_THREAD: Final = "rheostat-call"
 
 
-class ControlThread:
+class CallingThread:
     """Makes one call after the other, all in one daemon thread."""
 
     def __init__(self, name: str = SOURCES_THREAD) -> None:
@@ -47,7 +47,7 @@ class ControlThread:
 
 def call_apart(function: Callable[[], T], what: str, within: float) -> T:
     """One call in a thread of its own."""
-    thread = ControlThread(BACKENDS_THREAD)
+    thread = CallingThread(BACKENDS_THREAD)
     try:
         return thread.call(function, what, within)
     finally:
