@@ -63,6 +63,17 @@ def forked(body):
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+def forks_until(holds):
+    \"\"\"At a fork the thread may be in the middle of a look, or the machine too busy for it to be gone in time.\"\"\"
+    for _ in range(100):
+        assert forked(lambda: 0) == 0
+        deadline = time.monotonic() + 0.05
+        while time.monotonic() < deadline:
+            if holds():
+                return
+            time.sleep(0.001)
+    raise AssertionError("it never came to hold, whatever was forked")
+
 import rheostat
 seen = []
 
@@ -532,9 +543,8 @@ assert before
 subprocess.run(["/bin/true"], check=True)
 os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ), 0)
 assert native() == before
-assert forked(lambda: 0) == 0
-until(native)
-assert native() != before
+until(lambda: tasks() == 2)
+forks_until(lambda: native() not in ([], before))
 assert reconciler.stop(5)
 """
 )
@@ -712,7 +722,7 @@ def refuse(*_, **__):
 
 for each in starters:
     setattr(*each, refuse)
-assert forked(lambda: 0) == 0
+forks_until(lambda: reconciler.status().error)
 status = reconciler.status()
 assert (str(status.state), status.closed, status.settings) == ("running", False, {"rate": 20}), status
 assert "can't start new thread" in status.error, status
