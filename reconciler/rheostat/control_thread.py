@@ -42,7 +42,7 @@ class ControlThread:
         self.is_lacking = False
         """A fork has ended the thread, and there was none to take its place."""
         self._counted_at = -1
-        self._had_native_company = False
+        self._has_native_company = False
 
     @property
     def is_current(self) -> bool:
@@ -54,11 +54,18 @@ class ControlThread:
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
+    def start_or_stand_in(self) -> None:
+        """In a bare thread: start the real one, or do its work where there can be no other any more."""
+        try:
+            self.start()
+        except RuntimeError:
+            self._run(can_park=False)
+
     def start_soon(self) -> None:
         """After a fork, by a bare thread: the host does not wait until the new one gets to run, which can take a
         millisecond, nor make it, for which memory would have to be copied that the two processes share."""
         try:
-            start_new_thread(self._start_or_stand_in, ())
+            start_new_thread(self.start_or_stand_in, ())
         # The kernel has no thread for us, or the process is at its end.
         except RuntimeError as error:
             self.is_lacking = True
@@ -92,7 +99,9 @@ class ControlThread:
         """
         if not self._can_park or self.is_current:
             return
-        if threading.active_count() != _HOST_S_AND_OURS or self._has_native_company(session):
+        if session != self._counted_at:
+            self._look_for_native_company(session)
+        if self._has_native_company or threading.active_count() != _HOST_S_AND_OURS:
             # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
             return
         try:
@@ -114,22 +123,13 @@ class ControlThread:
         else:
             self.get_back()
 
-    def _has_native_company(self, session: int) -> bool:
-        """There are threads that Python does not know. A fork is not to wait for that, so they are seldom counted."""
-        if self._counted_at != session:
-            has_company = _native_threads() > _HOST_S_AND_OURS
-            # What is seen twice is true until the next session: some thread may just be about to end.
-            if has_company == self._had_native_company:
-                self._counted_at = session
-            self._had_native_company = has_company
-        return self._had_native_company
-
-    def _start_or_stand_in(self) -> None:
-        """In a bare thread: start the real one, or do its work where there can be no other any more."""
-        try:
-            self.start()
-        except RuntimeError:
-            self._run(can_park=False)
+    def _look_for_native_company(self, session: int) -> None:
+        """Whether there are threads that Python does not know. A fork is not to wait for that, so it is seldom done."""
+        had_company = self._has_native_company
+        self._has_native_company = _native_threads() > _HOST_S_AND_OURS
+        # What is seen twice is true until the next session: some thread may just be about to end.
+        if self._has_native_company == had_company:
+            self._counted_at = session
 
     def _run(self, can_park: bool = True) -> None:
         me = self._native_id = get_native_id()

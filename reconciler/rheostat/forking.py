@@ -1,8 +1,8 @@
 """Work in a background thread of a process that may fork at any moment."""
 
-import os
 import threading
 import time
+from _thread import get_ident
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
@@ -41,29 +41,26 @@ class _Forks:
                     self._waited_in_vain = False
                     lock.release()
 
-    def watch(self) -> None:
-        os.register_at_fork(before=self.before, after_in_parent=self._after_in_parent, after_in_child=self._in_child)
-
     def before(self) -> None:
         """Wait for the moment; called again in the same fork it does nothing."""
-        if self._forking == threading.get_ident():
+        if self._forking == get_ident():
             return
         # What has it may hang, a handler of the host's log say: that costs the host one wait, not one for each fork.
         if self._lock.acquire(timeout=0.0 if self._waited_in_vain else _PATIENCE):
-            self._forking = threading.get_ident()
+            self._forking = get_ident()
         else:
             self._waited_in_vain = True
         left = self._quiet_until - time.monotonic()
         if left > 0:
             time.sleep(min(left, _PATIENCE))
 
-    def _after_in_parent(self) -> None:
+    def after_in_parent(self) -> None:
         # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
-        if self._forking == threading.get_ident():
+        if self._forking == get_ident():
             self._forking = 0
             self._lock.release()
 
-    def _in_child(self) -> None:
+    def after_in_child(self) -> None:
         self._lock = threading.RLock()
         self._forking = 0
         self._waited_in_vain = False

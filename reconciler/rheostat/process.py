@@ -69,23 +69,33 @@ class _Process:
     def _watch_forks(self) -> None:
         if not self._watches_forks:
             self._watches_forks = True
-            # What is registered first runs last before a fork: the thread parks when nothing is being imported.
-            os.register_at_fork(before=self._before_fork)
-            FORKS.watch()
-            os.register_at_fork(after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child)
+            os.register_at_fork(
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
+            )
 
     def _before_fork(self) -> None:
-        if self._current is not None:
+        FORKS.before()
+        current = self._current
+        if current is not None:
             self._be_quiet()
-            self._current.park()
+            # Nothing is being imported now.
+            current.park()
 
     def _after_fork(self) -> None:
-        if self._current is not None:
-            self._current.unpark()
+        # Each function that is called here, and each object, makes the host copy memory that the child shares.
+        try:
+            current = self._current
+            if current is not None:
+                current.unpark()
+        # A signal's handler may raise in the midst of it.
+        finally:
+            FORKS.after_in_parent()
 
     def _after_fork_in_child(self) -> None:
-        if self._current is not None:
-            self._current.forked()
+        FORKS.after_in_child()
+        current = self._current
+        if current is not None:
+            current.forked()
 
 
 _PROCESS = _Process()

@@ -747,6 +747,77 @@ def test_governing_goes_on_once_there_is_a_thread_again(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
 
 
+NO_THREADS_IN_CHILD = """\
+import rheostat.control_thread, rheostat.reconciler
+reconciler = start()
+runs()
+
+def refuse(*_):
+    raise RuntimeError("can't start new thread")
+
+modules = (rheostat.control_thread, rheostat.reconciler)
+real = modules[0].start_new_thread
+
+def body():
+    for module in modules:
+        module.start_new_thread = real
+    status = reconciler.status()
+    assert ("stopped", os.getpid(), False) == (str(status.state), status.pid, status.closed), status
+    assert "can't start new thread" in status.error, status
+    reconciler.nudge()
+    runs()
+    assert reconciler.status().error == ""
+    assert reconciler.stop(5)
+
+until(lambda: tasks() == 2)
+for module in modules:
+    module.start_new_thread = refuse
+assert forked(body) == 0
+"""
+
+
+def test_a_child_without_a_thread_is_governed_once_it_gets_one(tmp_path: Path) -> None:
+    """Where the kernel refuses the child a thread its status says so, and a nudge gets it one."""
+    prepare(tmp_path)
+    stderr = host(tmp_path, NO_THREADS_IN_CHILD)[1]
+    assert "after a fork there was no thread for Rheostat: flags are not followed until" in stderr
+    assert "Traceback" not in stderr
+
+
+STOPPED_AT_ONCE = """\
+reconciler = start()
+runs()
+
+def stops_after(seconds):
+    status = reconciler.status()
+    assert ("stopped", os.getpid(), False) == (str(status.state), status.pid, status.closed), status
+    reconciler.nudge()
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        time.sleep(0)
+    assert reconciler.stop()
+    status = reconciler.status()
+    assert ("stopped", True) == (str(status.state), status.closed), status
+    globals()["reconciler"] = start()
+    runs()
+    assert [each.name for each in threading.enumerate()].count("rheostat") == 1
+    assert mine() == [(1, "started")], mine()
+    assert reconciler.stop(5)
+
+# Its governor is made in the first of some milliseconds.
+for i in range(30):
+    assert forked(lambda: stops_after(i * 50e-6)) == 0
+runs()
+assert reconciler.stop(5)
+"""
+
+
+def test_a_child_may_stop_at_once(tmp_path: Path) -> None:
+    """Whether it has begun to be governed or not: nothing begins after it, and it may start anew."""
+    prepare(tmp_path)
+    host(tmp_path, STOPPED_AT_ONCE)
+
+
 # Under `rheostat run`
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import rheostat
+from application import until
 from children import ended
 from rheostat import AlreadyRunning, ConfigError, State, Transition
 
@@ -150,7 +151,7 @@ def test_plug_ins_that_cannot_be_used_are_one_error(
     """A class that does not exist is found out in the control thread, told once, and that is all."""
     config.write_text(CONFIG.replace("kind: noop", "kind: 'no.such.module:Backend'"))
     reconciler = rheostat.start(config)
-    assert reconciler._ended.wait(TIMEOUT)
+    until(lambda: reconciler.status().closed)
     assert ["no.such.module" in each.getMessage() for each in caplog.records if each.levelno == logging.ERROR] == [True]
     assert "no.such.module" in reconciler.status().error
 
