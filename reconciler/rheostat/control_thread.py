@@ -92,18 +92,18 @@ class ControlThread:
                     self._can_park = False
                     raise Parked
 
-    def park(self, session: int) -> None:
+    def park(self, session: int) -> bool:
         """Before a fork: let the thread end, so that the host forks with no more threads than without us.
 
-        `session` is another number once the profiler has started or ended.
+        Gives whether it has. `session` is another number once the profiler has started or ended.
         """
         if not self._can_park or self.is_current:
-            return
+            return False
         if session != self._counted_at:
             self._look_for_native_company(session)
         if self._has_native_company or threading.active_count() != _HOST_S_AND_OURS:
             # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
-            return
+            return False
         try:
             self._is_to_park = True
             self.ring()
@@ -114,6 +114,7 @@ class ControlThread:
             with self._parking:
                 # From here on it either has parked or goes on as if nothing had happened.
                 self._is_to_park = False
+        return self._has_parked
 
     def unpark(self) -> None:
         """After the fork, in the parent: go on."""

@@ -15,14 +15,20 @@ OURS: Final = "rheostat"
 class _AboutOurThreads:
     """From CPython 3.12 on ``os.fork`` warns of other threads; a host that has none of its own is not to hear it."""
 
+    host_is_alone = False
+    """Known of the fork that is under way: CPython 3.13 counts the threads when ours has been started again."""
+
     def match(self, text: str) -> bool:
         """Asked by the interpreter in place of a regular expression, for each DeprecationWarning."""
-        return text.startswith("This process (pid=") and "is multi-threaded" in text and _host_has_one_thread()
+        return (
+            text.startswith("This process (pid=")
+            and "is multi-threaded" in text
+            and (self.host_is_alone or _host_has_one_thread())
+        )
 
 
-_filters: list[object] = (
-    [("ignore", _AboutOurThreads(), DeprecationWarning, None, 0)] if sys.version_info >= (3, 12) else []
-)
+_threads = _AboutOurThreads()
+_filters: list[object] = [("ignore", _threads, DeprecationWarning, None, 0)] if sys.version_info >= (3, 12) else []
 
 
 def silence_on_fork(message: str) -> None:
@@ -34,11 +40,15 @@ def silence_on_fork(message: str) -> None:
         be_quiet()
 
 
-def be_quiet() -> None:
-    """Put the filters before any other; what the host filters itself stays as it is.
+def before_fork(host_is_alone: bool) -> None:
+    """`host_is_alone`: it is known that there is no thread but the one that forks."""
+    _threads.host_is_alone = host_is_alone
+    # Each time anew: the host may set its own filters at any time, or take ours back with a block's end.
+    be_quiet()
 
-    Before each fork anew: the host may set its own filters at any time, or take ours back with a block's end.
-    """
+
+def be_quiet() -> None:
+    """Put the filters before any other; what the host filters itself stays as it is."""
     filters: list[object] = warnings.filters  # type: ignore[assignment]  # typed as a read-only sequence
     if filters[: len(_filters)] != _filters:
         filters[:] = [*_filters, *(each for each in filters if each not in _filters)]

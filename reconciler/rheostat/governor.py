@@ -157,15 +157,16 @@ class Governor:
             text = f"{_WITHOUT_THREAD}: {describe(error)}"
             self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
 
-    def park(self) -> None:
-        """Before a fork: let the control thread end, if that leaves the host with its own only."""
+    def park(self) -> bool:
+        """Before a fork: let the control thread end, if that leaves the host with its own only; whether it has."""
         loop = self._loop
         # Under green threads waiting would let others of the host run in the midst of its fork.
         if self._ended.is_set() or green_threads():
-            return
+            return False
         # While a call is in flight there is its thread as well, and that cannot be made to end.
-        if loop is None or loop.is_idle:
-            self._control.park(0 if loop is None else loop.snapshot.seq + 1)
+        if loop is not None and not loop.is_idle:
+            return False
+        return self._control.park(0 if loop is None else loop.snapshot.seq + 1)
 
     def _run(self) -> None:
         """In the control thread; anew after each fork that has parked it."""

@@ -54,9 +54,9 @@ class _Process:
     def begin(self, asked: Asked, config: Config, made: "Reconciler") -> "Reconciler":
         """Make it current and begin, unless another thread has been quicker."""
         with FORKS.held_off():
-            from .forkwarnings import be_quiet
+            from . import forkwarnings
 
-            self._be_quiet = be_quiet
+            self._warnings = forkwarnings
             running = self.running(asked)
             if running is not None:
                 return running
@@ -77,9 +77,8 @@ class _Process:
         FORKS.before()
         current = self._current
         if current is not None:
-            self._be_quiet()
             # Nothing is being imported now.
-            current.park()
+            self._warnings.before_fork(host_is_alone=current.park())
 
     def _after_fork(self) -> None:
         # Each function that is called here, and each object, makes the host copy memory that the child shares.

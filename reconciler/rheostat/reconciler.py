@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from _thread import start_new_thread
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from .config import Config
@@ -45,7 +45,8 @@ class Reconciler:
         self._exits = Exits(self._at_exit)
         self._is_worker = forked
         self._governor: Governor | None = None
-        self.park = self.unpark = _do_nothing
+        self.park: Callable[[], bool] = bool
+        self.unpark: Callable[[], object] = bool
         """Before a fork and after it, in the parent; see `Governor`."""
         self._waits_for_workers = False
         self._is_beginning = False
@@ -120,7 +121,7 @@ class Reconciler:
             return
         self._left_behind.append((parent, self._begins))
         self._governor = None
-        self.park = self.unpark = _do_nothing
+        self.park = self.unpark = bool
         self._begins = threading.RLock()
         self._waits_for_workers = False
         goes_on = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
@@ -168,7 +169,3 @@ class Reconciler:
         governor = self._begin_no_more()
         if governor is not None:
             governor.close_at_exit()
-
-
-def _do_nothing() -> None:
-    """There is none to park."""
