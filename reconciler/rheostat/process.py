@@ -75,10 +75,15 @@ class _Process:
 
     def _before_fork(self) -> None:
         FORKS.before()
-        current = self._current
-        if current is not None:
+        current, is_alone = self._current, False
+        if current is None:
+            return
+        try:
             # Nothing is being imported now.
-            self._warnings.before_fork(host_is_alone=current.park())
+            is_alone = current.park()
+        # A signal's handler may raise in the midst of it.
+        finally:
+            self._warnings.before_fork(is_alone)
 
     def _after_fork(self) -> None:
         # Each function that is called here, and each object, makes the host copy memory that the child shares.
@@ -86,7 +91,6 @@ class _Process:
             current = self._current
             if current is not None:
                 current.unpark()
-        # A signal's handler may raise in the midst of it.
         finally:
             FORKS.after_in_parent()
 
