@@ -161,7 +161,7 @@ class Governed:
 def govern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
     """A context manager in which this process is governed by a `source:` section."""
     clock, looks = Time(), Looks(monkeypatch)
-    monkeypatch.setattr("rheostat.reconciler.time", clock)
+    monkeypatch.setattr("rheostat.governor.time", clock)
     monkeypatch.setattr("rheostat.process.time", clock)
     caplog.set_level(logging.INFO)
 
