@@ -119,13 +119,15 @@ class Reconciler:
         parent = self._governor
         if parent is None and not (self._is_beginning or self._waits_for_workers):
             return
-        self._left_behind.append((parent, self._begins))
-        self._governor = None
-        self.park = self.unpark = bool
-        self._begins = threading.RLock()
-        self._waits_for_workers = False
         goes_on = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
-        self._is_beginning = goes_on and not self._refuses_green_threads()
+        self._left_behind.append((parent, self._begins))
+        self._begins = threading.RLock()
+        # From here on a signal's handler may stop it.
+        self._is_beginning, self._governor = goes_on, None
+        self.park = self.unpark = bool
+        self._waits_for_workers = False
+        if goes_on and self._refuses_green_threads():
+            self._is_beginning = False
         if self._is_beginning:
             self._is_worker = True
             self._begin_soon(parent, time.monotonic() + _FORK_SETTLES)
