@@ -99,11 +99,15 @@ class ControlThread:
         """
         if not self._can_park or self.is_current:
             return False
-        if session != self._counted_at:
-            self._look_for_native_company(session)
-        if self._has_native_company or threading.active_count() != _HOST_S_AND_OURS:
-            # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
+        is_counted = session == self._counted_at
+        # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
+        if (is_counted and self._has_native_company) or threading.active_count() != _HOST_S_AND_OURS:
             return False
+        if not is_counted:
+            # Only now: those that Python knows come and go within a session.
+            self._look_for_native_company(session)
+            if self._has_native_company:
+                return False
         try:
             self._is_to_park = True
             self.ring()

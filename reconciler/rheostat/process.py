@@ -74,13 +74,12 @@ class _Process:
             )
 
     def _before_fork(self) -> None:
-        FORKS.before()
-        current, is_alone = self._current, False
-        if current is None:
-            return
+        is_alone = False
         try:
-            # Nothing is being imported now.
-            is_alone = current.park()
+            FORKS.before()
+            if self._current is not None:
+                # Nothing is being imported now.
+                is_alone = self._current.park()
         # A signal's handler may raise in the midst of it.
         finally:
             self._warnings.before_fork(is_alone)
@@ -95,10 +94,12 @@ class _Process:
             FORKS.after_in_parent()
 
     def _after_fork_in_child(self) -> None:
-        FORKS.after_in_child()
-        current = self._current
-        if current is not None:
-            current.forked()
+        try:
+            FORKS.after_in_child()
+        finally:
+            current = self._current
+            if current is not None:
+                current.forked()
 
 
 _PROCESS = _Process()

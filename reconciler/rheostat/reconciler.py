@@ -20,6 +20,26 @@ from .transition import Observer
 _FORK_SETTLES: Final = 0.2
 """Seconds that a forked child is left alone, so that one that execs or daemonises pays for nothing."""
 
+_LEFT_BEHIND: Final[list[object]] = []
+"""What parents have made: a child must not finalise it, whatever becomes of the handles."""
+
+
+class _Decision:
+    """Owns the lock of whoever decides whether a process begins to be governed.
+
+    One for all handles: a lock that is not reached from a module makes eventlet complain when it makes locks green.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """In the child of a fork: who held it is not here."""
+        self.lock = threading.RLock()
+
+
+_DECISION: Final = _Decision()
+
 
 class Reconciler:
     """Governs the profiler of this process, in a daemon thread named ``rheostat``. Made by `start`.
@@ -45,15 +65,15 @@ class Reconciler:
         self._exits = Exits(self._at_exit)
         self._is_worker = forked
         self._governor: Governor | None = None
+        # Without a governor nothing is done; `bool()` is False: nothing has parked.
         self.park: Callable[[], bool] = bool
+        """Before a fork; see `Governor`."""
         self.unpark: Callable[[], object] = bool
-        """Before a fork and after it, in the parent; see `Governor`."""
+        """After a fork, in the parent; see `Governor`."""
         self._waits_for_workers = False
         self._is_beginning = False
-        """In a child, until a thread has made its governor."""
-        self._begins = threading.RLock()
-        """Held by whoever decides whether that is still to be."""
-        self._left_behind: list[object] = []
+        """Until its governor is made, which in the child of a fork a thread does."""
+        self._why_no_flags = IGNORANCE.reason
 
     def status(self) -> Status:
         """What is true now. Never blocks; ages are those of this moment."""
@@ -62,8 +82,7 @@ class Reconciler:
         governor = self._governor
         if governor is not None:
             return governor.status()
-        reason = "only workers are governed" if self._waits_for_workers else IGNORANCE.reason
-        nothing = Snapshot(pid=os.getpid(), source_reason=reason, error=self._error, closed=closed)
+        nothing = Snapshot(pid=os.getpid(), source_reason=self._why_no_flags, error=self._error, closed=closed)
         return nothing.at(time.monotonic())
 
     def nudge(self) -> None:
@@ -102,6 +121,7 @@ class Reconciler:
         """Start the control thread, if this process is to have one; where it cannot, say so and do nothing."""
         if self._policy.processes == "workers" and not (self._is_worker or is_worker()):
             self._waits_for_workers = True
+            self._why_no_flags = "only workers are governed"
             return
         if self._refuses_green_threads():
             return
@@ -116,20 +136,19 @@ class Reconciler:
         The child is kept from its own code meanwhile, and whatever is made or changed here makes it copy memory that
         it shares with the parent: a bare thread makes what is needed.
         """
+        _DECISION.renew()
         parent = self._governor
         if parent is None and not (self._is_beginning or self._waits_for_workers):
             return
-        goes_on = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
-        self._left_behind.append((parent, self._begins))
-        self._begins = threading.RLock()
         # From here on a signal's handler may stop it.
-        self._is_beginning, self._governor = goes_on, None
+        self._is_beginning, self._waits_for_workers, self._governor = True, False, None
+        _LEFT_BEHIND.append(parent)
         self.park = self.unpark = bool
-        self._waits_for_workers = False
-        if goes_on and self._refuses_green_threads():
+        self._why_no_flags = IGNORANCE.reason
+        is_wanted = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
+        if not is_wanted or self._refuses_green_threads():
             self._is_beginning = False
         if self._is_beginning:
-            self._is_worker = True
             self._begin_soon(parent, time.monotonic() + _FORK_SETTLES)
 
     def _begin_soon(self, parent: Governor | None, settles_at: float) -> None:
@@ -150,7 +169,7 @@ class Reconciler:
         """None if it is stopped already."""
         assert self._config is not None
         governor = Governor(self._config, self._observers, self._journal, self._exits, fork)
-        with self._begins:
+        with _DECISION.lock:
             if not self._is_beginning:
                 return None
             self._governor = governor
@@ -159,7 +178,7 @@ class Reconciler:
         return governor
 
     def _begin_no_more(self) -> Governor | None:
-        with self._begins:
+        with _DECISION.lock:
             self._is_beginning = self._waits_for_workers = False
             return self._governor
 

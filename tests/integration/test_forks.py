@@ -818,6 +818,177 @@ def test_a_child_may_stop_at_once(tmp_path: Path) -> None:
     host(tmp_path, STOPPED_AT_ONCE)
 
 
+# A handler in the midst of the child's hooks: at each line of them in turn, where a signal could come.
+IN_THE_HOOK = """\
+reconciler = start()
+runs()
+wanted, reached, handle = 0, [], lambda: None
+
+def trace(frame, event, _):
+    if frame.f_code.co_name not in ("forked", "after_in_child") or "rheostat" not in frame.f_code.co_filename:
+        return None
+    def line(frame, event, _):
+        if event == "line":
+            reached.append(frame.f_lineno)
+            if len(reached) == wanted:
+                sys.settrace(None)
+                handle()
+        return line
+    return line
+
+os.register_at_fork(before=lambda: sys.settrace(trace), after_in_parent=lambda: sys.settrace(None))
+
+def at_each_line(act, body):
+    global wanted, handle
+    handle = act
+    for wanted in range(1, 60):
+        code = forked(lambda: sys.settrace(None) or body())
+        if code == LAST:
+            break
+        assert code == 0, (wanted, code)
+    assert 5 < wanted < 59, wanted
+
+LAST = 42
+"""
+
+STOPPED_IN_THE_HOOK = (
+    IN_THE_HOOK
+    + """\
+def body():
+    if len(reached) < wanted:
+        return LAST
+    until(lambda: reconciler.status().closed)
+    assert mine() == [], mine()
+
+at_each_line(lambda: reconciler.stop(0.01), body)
+"""
+)
+
+
+def test_a_stop_in_the_midst_of_the_child_s_hook_holds(tmp_path: Path) -> None:
+    """A signal handler that stops Rheostat while the hook runs is not overruled by what the hook does next."""
+    prepare(tmp_path)
+    host(tmp_path, STOPPED_IN_THE_HOOK)
+
+
+RAISED_BEFORE_THE_CHILD_IS_OURS = """\
+from rheostat.forking import FORKS
+reconciler = start()
+runs()
+sys.unraisablehook = lambda _: None
+
+class Interrupt(Exception):
+    pass
+
+def interrupted():
+    raise Interrupt
+
+real, FORKS.after_in_child = FORKS.after_in_child, interrupted
+
+def body():
+    FORKS.after_in_child = real
+    real()
+    status = reconciler.status()
+    assert ("stopped", os.getpid()) == (str(status.state), status.pid), status
+    runs()
+    assert reconciler.stop(5)
+
+assert forked(body) == 0
+"""
+
+
+def test_a_signal_in_the_child_s_hook_leaves_it_its_own(tmp_path: Path) -> None:
+    """A signal handler that raises there does not leave the child with what governs its parent."""
+    prepare(tmp_path)
+    host(tmp_path, RAISED_BEFORE_THE_CHILD_IS_OURS)
+
+
+COMPANY_FOR_A_WHILE = """\
+reconciler = start()
+runs()
+gate = threading.Event()
+helper = threading.Thread(target=gate.wait)
+helper.start()
+for _ in range(5):
+    assert forked(lambda: 0) == 0
+gate.set()
+helper.join()
+until(lambda: tasks() == 2)
+
+def ours():
+    return [each.native_id for each in threading.enumerate() if each.name == "rheostat"]
+
+before = ours()
+forks_until(lambda: ours() and ours() != before)
+assert reconciler.stop(5)
+"""
+
+
+def test_parking_goes_on_once_the_host_is_alone_again(tmp_path: Path) -> None:
+    """A thread of the host's that was there at some forks is not taken for one that stays."""
+    prepare(tmp_path)
+    host(tmp_path, COMPANY_FOR_A_WHILE)
+
+
+FINALISED = """\
+import gc, types
+from rheostat_backends import noop
+
+class Backend(noop.NoopBackend):
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.made_in = os.getpid()
+
+    def __del__(self):
+        if self.made_in != os.getpid():
+            print("finalised")
+
+sys.modules["mine"] = types.ModuleType("mine")
+sys.modules["mine"].Backend = Backend
+reconciler = start()
+runs()
+
+def body():
+    runs()
+    assert reconciler.stop(5)
+    globals()["reconciler"] = start()
+    runs()
+    gc.collect()
+    sys.stdout.flush()
+
+assert forked(body) == 0
+print("done")
+"""
+
+
+def test_what_the_parent_made_is_not_finalised_in_a_child_that_starts_anew(tmp_path: Path) -> None:
+    """Not even when the child has let go of the handle that it was inherited by."""
+    prepare(tmp_path, backend="{kind: 'mine:Backend'}")
+    assert "done\n" == host(tmp_path, FINALISED)[0]
+
+
+GREEN_CHILD = """\
+import eventlet, eventlet.hubs, eventlet.patcher
+reconciler = start()
+runs()
+
+def body():
+    eventlet.monkey_patch()
+    until(lambda: reconciler.status().error)
+    assert "eventlet" in reconciler.status().error
+    sys.stdout.flush()
+
+assert forked(body) == 0
+"""
+
+
+def test_a_child_that_becomes_green_hears_of_nothing_but_the_refusal(tmp_path: Path) -> None:
+    """Eventlet finds every lock of ours that is there to be made green."""
+    pytest.importorskip("eventlet")
+    prepare(tmp_path)
+    assert "not greened" not in "".join(host(tmp_path, GREEN_CHILD))
+
+
 # Under `rheostat run`
 
 
