@@ -976,9 +976,10 @@ def body():
     eventlet.monkey_patch()
     until(lambda: reconciler.status().error)
     assert "eventlet" in reconciler.status().error
-    sys.stdout.flush()
 
-assert forked(body) == 0
+# Whether it is told of a lock depends on when the child's thread gets to run.
+for _ in range(8):
+    assert forked(body) == 0
 """
 
 
@@ -986,7 +987,7 @@ def test_a_child_that_becomes_green_hears_of_nothing_but_the_refusal(tmp_path: P
     """Eventlet finds every lock of ours that is there to be made green."""
     pytest.importorskip("eventlet")
     prepare(tmp_path)
-    assert "not greened" not in "".join(host(tmp_path, GREEN_CHILD))
+    assert "not greened" not in host(tmp_path, GREEN_CHILD)[1]
 
 
 # Under `rheostat run`
