@@ -57,7 +57,10 @@ class VendorLog(logging.Filter):
         self._ours = ours
         self._speakers: set[int] = set()
         self.last_warning = ""
-        """The text of the last warning or error that was kept out."""
+        """The text of the last warning or error in a thread that works for Rheostat: it may be said nowhere else.
+
+        One within `speaking()` does not replace it: its call ends in front of who made it.
+        """
 
     def attach(self) -> None:
         _ATTACHED.add(self)
@@ -87,9 +90,10 @@ class VendorLog(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """It runs within a log call of somebody else's, and must not raise."""
-        if threading.get_ident() not in self._speakers and not self.is_ours(threading.current_thread()):
+        is_caller = threading.get_ident() in self._speakers
+        if not is_caller and not self.is_ours(threading.current_thread()):
             return True
-        if record.levelno >= logging.WARNING:
+        if not is_caller and record.levelno >= logging.WARNING:
             with suppress(Exception):
                 self.last_warning = record.getMessage()
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)

@@ -753,6 +753,22 @@ def test_launchdarkly_says_when_it_tries_again(govern: Any) -> None:
         assert State.STOPPED is status.state
 
 
+@pytest.mark.newest
+def test_launchdarkly_that_answers_before_its_client_is_made(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK says at the end of its making that it is not connected; when it tries again is known all the same."""
+    is_initialized = LDClient.is_initialized
+
+    def first_the_answer(client: LDClient) -> bool:
+        provider, said = client.data_source_status_provider, threading.Event()
+        provider.add_listener(lambda _: said.set())
+        assert provider.status.error is not None or said.wait(TIMEOUT)
+        return bool(is_initialized(client))
+
+    monkeypatch.setattr(LDClient, "is_initialized", first_the_answer)
+    with LaunchDarkly() as product, govern({**product.section(), "sdk_key": "sdk-other"}) as it:
+        assert it.until(lambda status: status.source.retry_in).source.retry_in > 100
+
+
 @pytest.mark.usefixtures("host")
 def test_launchdarkly_client_that_the_application_replaces(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was shut down is let go, and the new one is taken with what it knows already."""

@@ -36,12 +36,12 @@ def test_only_what_is_said_on_our_behalf_is_kept_out(log: VendorLog, caplog: pyt
     assert ["before", "from the application's", "after"] == caplog.messages
 
 
-def test_the_last_warning_is_remembered(log: VendorLog) -> None:
-    """A vendor may say nowhere else when it tries again."""
+def test_the_last_warning_of_a_vendors_thread_is_remembered(log: VendorLog) -> None:
+    """It may say nowhere else when it tries again, and what a call of ours meanwhile says is no news of it."""
     with log.speaking():
-        LOGGER.warning("will retry in %ds", 7)
-        LOGGER.info("waiting")
-    assert "will retry in 7s" == log.last_warning
+        warn_in("ours")
+        LOGGER.warning("not connected yet")
+    assert "from ours" == log.last_warning
 
 
 def test_a_logger_set_to_debug_says_all(log: VendorLog, caplog: pytest.LogCaptureFixture) -> None:
