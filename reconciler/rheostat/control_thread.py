@@ -6,6 +6,7 @@ from _thread import get_native_id, start_new_thread
 from collections.abc import Callable
 from typing import Final
 
+from .surroundings import green_threads
 from .wake import Wake
 
 THREAD_NAME: Final = "rheostat"
@@ -35,6 +36,7 @@ class ControlThread:
         """Wake it. Never blocks; safe in a signal handler."""
         self._thread: threading.Thread | None = None
         self._native_id = 0
+        self._session: int | None = 0
         self._can_park = False
         self._parking = threading.Lock()
         self._is_to_park = False
@@ -52,14 +54,18 @@ class ControlThread:
     def start(self) -> None:
         """Raises RuntimeError if there is no thread to be had."""
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
 
     def start_or_stand_in(self) -> None:
         """In a bare thread: start the real one, or do its work where there can be no other any more."""
         try:
             self.start()
         except RuntimeError:
-            self._run(can_park=False)
+            self._run()
 
     def start_soon(self) -> None:
         """After a fork, by a bare thread: the host does not wait until the new one gets to run, which can take a
@@ -82,22 +88,31 @@ class ControlThread:
         if is_ours_to_get:
             self.start_soon()
 
-    def sleep(self, seconds: float) -> None:
-        """Within `body`: until it is woken; raises `Parked` if that was for a fork."""
+    def sleep(self, seconds: float, session: int | None) -> None:
+        """Within `body`: until it is woken; raises `Parked` if that was for a fork.
+
+        `session` is another number once the profiler has started or ended; None if no fork is to end the thread now.
+        """
+        self._session = session
         self._wake.wait(seconds)
-        if self._is_to_park:
+        if self._is_to_park and session is not None:
             with self._parking:
                 if self._is_to_park:
                     self._has_parked = True
                     self._can_park = False
                     raise Parked
 
-    def park(self, session: int) -> bool:
+    def park(self) -> bool:
         """Before a fork: let the thread end, so that the host forks with no more threads than without us.
 
-        Gives whether it has. `session` is another number once the profiler has started or ended.
+        Gives whether it has.
         """
-        if not self._can_park or self.is_current:
+        # Who forks reads little here: what has not been read for long takes time.
+        session = self._session
+        if session is None or not self._can_park or self._native_id == get_native_id():
+            return False
+        # Under green threads waiting would let others of the host run in the midst of its fork.
+        if green_threads():
             return False
         is_counted = session == self._counted_at
         # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
@@ -136,9 +151,10 @@ class ControlThread:
         if self._has_native_company == had_company:
             self._counted_at = session
 
-    def _run(self, can_park: bool = True) -> None:
+    def _run(self) -> None:
         me = self._native_id = get_native_id()
-        self._can_park = can_park
+        # One that stands in cannot be waited for.
+        self._can_park = self._thread is not None
         try:
             self._body()
         except Parked:

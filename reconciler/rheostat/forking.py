@@ -50,6 +50,10 @@ class _Forks:
             self._forking = get_ident()
         else:
             self._waited_in_vain = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Only wait for what was to be quiet after it; enough where there is no other thread."""
         left = self._quiet_until - time.monotonic()
         if left > 0:
             time.sleep(min(left, _PATIENCE))

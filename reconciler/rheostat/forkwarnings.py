@@ -44,7 +44,8 @@ def before_fork(host_is_alone: bool) -> None:
     """`host_is_alone`: it is known that there is no thread but the one that forks."""
     _threads.host_is_alone = host_is_alone
     # Each time anew: the host may set its own filters at any time, or take ours back with a block's end.
-    be_quiet()
+    if _filters:
+        be_quiet()
 
 
 def be_quiet() -> None:

@@ -67,6 +67,8 @@ class Governor:
         self._fork = fork
         self._has_settled = fork is None
         self._control = ControlThread(self._run, self._say_no_thread)
+        self.park = self._control.park
+        """Before a fork: let the control thread end, if that leaves the host with its own only; whether it has."""
         self.unpark = self._control.unpark
         """After a fork, in the parent: go on."""
         self._ended = threading.Event()
@@ -157,17 +159,6 @@ class Governor:
             text = f"{_WITHOUT_THREAD}: {describe(error)}"
             self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
 
-    def park(self) -> bool:
-        """Before a fork: let the control thread end, if that leaves the host with its own only; whether it has."""
-        loop = self._loop
-        # Under green threads waiting would let others of the host run in the midst of its fork.
-        if self._ended.is_set() or green_threads():
-            return False
-        # While a call is in flight there is its thread as well, and that cannot be made to end.
-        if loop is not None and not loop.is_idle:
-            return False
-        return self._control.park(0 if loop is None else loop.snapshot.seq + 1)
-
     def _run(self) -> None:
         """In the control thread; anew after each fork that has parked it."""
         try:
@@ -247,7 +238,12 @@ class Governor:
 
     def _sleep(self, seconds: float) -> None:
         """Until it is woken; raises `Parked` if that was for a fork."""
-        self._control.sleep(seconds)
+        loop = self._loop
+        session: int | None = 0
+        if loop is not None:
+            # While a call is in flight there is its thread as well, and that cannot be made to end.
+            session = loop.snapshot.seq + 1 if loop.is_idle else None
+        self._control.sleep(seconds, session)
 
     def _sleep_until(self, moment: float) -> None:
         while not self._closing and (left := moment - time.monotonic()) > 0:

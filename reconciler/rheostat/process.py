@@ -30,6 +30,8 @@ class _Process:
         self._current: Reconciler | None = None
         self._asked: Asked = ("", {})
         self._watches_forks = False
+        self._is_alone = False
+        """At the fork that is under way there is no thread but the one that forks."""
 
     @property
     def follows_forks(self) -> bool:
@@ -74,24 +76,30 @@ class _Process:
             )
 
     def _before_fork(self) -> None:
-        is_alone = False
+        self._is_alone = False
         try:
-            FORKS.before()
             if self._current is not None:
-                # Nothing is being imported now.
-                is_alone = self._current.park()
+                self._is_alone = self._current.park()
+            # Where no other thread is left, nobody can be half done with anything.
+            if self._is_alone:
+                FORKS.settle()
+            else:
+                FORKS.before()
         # A signal's handler may raise in the midst of it.
         finally:
-            self._warnings.before_fork(is_alone)
+            self._warnings.before_fork(self._is_alone)
 
     def _after_fork(self) -> None:
         # Each function that is called here, and each object, makes the host copy memory that the child shares.
+        was_alone, self._is_alone = self._is_alone, False
         try:
             current = self._current
             if current is not None:
                 current.unpark()
         finally:
-            FORKS.after_in_parent()
+            # Where a signal's handler forked in the midst of this fork, not what that found counts.
+            if not was_alone:
+                FORKS.after_in_parent()
 
     def _after_fork_in_child(self) -> None:
         try:

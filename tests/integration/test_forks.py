@@ -148,6 +148,30 @@ def test_an_idle_control_thread_parks_for_a_fork(tmp_path: Path) -> None:
     host(tmp_path, PARKING)
 
 
+QUIET = """\
+forks = []
+# It is called last before the fork, being the first there is.
+os.register_at_fork(before=lambda: forks.append((time.monotonic(), tasks())))
+reconciler = start()
+runs()
+for _ in range(100):
+    with rheostat.hold_off_forks(after=0.05):
+        since = time.monotonic()
+    assert forked(lambda: 0) == 0
+    assert forks[-1][0] >= since + 0.05
+    if forks[-1][1] == 1:
+        break
+else:
+    raise AssertionError("it never parked")
+"""
+
+
+def test_a_quiet_after_a_backend_s_work_is_kept_where_the_host_is_alone(tmp_path: Path) -> None:
+    """What it has begun need not be a thread."""
+    prepare(tmp_path)
+    host(tmp_path, QUIET)
+
+
 SILENT = """\
 if {threads}:
     threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
@@ -620,6 +644,48 @@ def test_a_signal_while_parking_does_not_end_governing(tmp_path: Path) -> None:
     """A signal handler that raises while a fork waits for the control thread leaves Rheostat at work."""
     prepare(tmp_path)
     assert "" == host(tmp_path, INTERRUPTED)[1]
+
+
+WITHIN = """\
+leave, order = threading.Event(), []
+busy = threading.Thread(target=leave.wait)
+
+def fork_within():
+    # Called last before the fork, like a signal handler that forks by itself.
+    order.append("fork")
+    if not leave.is_set():
+        leave.set()
+        busy.join()
+        until(lambda: tasks() == 2)
+        assert forked(lambda: 0) == 0
+
+os.register_at_fork(before=fork_within)
+reconciler = start()
+runs()
+busy.start()
+assert forked(lambda: 0) == 0
+
+def hold():
+    with rheostat.hold_off_forks():
+        held.set()
+        time.sleep(0.1)
+        order.append("let go")
+
+held = threading.Event()
+threading.Thread(target=hold).start()
+assert held.wait(5)
+assert forked(lambda: 0) == 0
+assert order[-2:] == ["let go", "fork"], order
+flip(True, 30)
+runs(30)
+assert reconciler.stop(5)
+"""
+
+
+def test_a_fork_in_the_midst_of_another(tmp_path: Path) -> None:
+    """Though the inner one finds the host alone, and the outer one did not, later forks are held off as ever."""
+    prepare(tmp_path)
+    assert "" == host(tmp_path, WITHIN, "-W", "ignore")[1]
 
 
 GREEN = """\
