@@ -21,7 +21,8 @@ class _Forks:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._forking = 0
+        self.forking = 0
+        """The thread (`threading.get_ident`) that holds others off because it forks."""
         self._quiet_until = 0.0
         self._waited_in_vain = False
 
@@ -43,30 +44,30 @@ class _Forks:
 
     def before(self) -> None:
         """Wait for the moment; called again in the same fork it does nothing."""
-        if self._forking == get_ident():
+        if self.forking == get_ident():
             return
         # What has it may hang, a handler of the host's log say: that costs the host one wait, not one for each fork.
         if self._lock.acquire(timeout=0.0 if self._waited_in_vain else _PATIENCE):
-            self._forking = get_ident()
+            self.forking = get_ident()
         else:
             self._waited_in_vain = True
-        self.settle()
-
-    def settle(self) -> None:
-        """Only wait for what was to be quiet after it; enough where there is no other thread."""
         left = self._quiet_until - time.monotonic()
         if left > 0:
             time.sleep(min(left, _PATIENCE))
 
     def after_in_parent(self) -> None:
         # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
-        if self._forking == get_ident():
-            self._forking = 0
-            self._lock.release()
+        if self.forking == get_ident():
+            self.forking = 0
+            # In the child of a fork in the midst of this one it is another lock.
+            try:
+                self._lock.release()
+            except RuntimeError:
+                return
 
     def after_in_child(self) -> None:
         self._lock = threading.RLock()
-        self._forking = 0
+        self.forking = 0
         self._waited_in_vain = False
 
 

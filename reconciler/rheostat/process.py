@@ -30,8 +30,6 @@ class _Process:
         self._current: Reconciler | None = None
         self._asked: Asked = ("", {})
         self._watches_forks = False
-        self._is_alone = False
-        """At the fork that is under way there is no thread but the one that forks."""
 
     @property
     def follows_forks(self) -> bool:
@@ -76,30 +74,28 @@ class _Process:
             )
 
     def _before_fork(self) -> None:
-        self._is_alone = False
+        is_alone = False
         try:
+            FORKS.before()
             if self._current is not None:
-                self._is_alone = self._current.park()
-            # Where no other thread is left, nobody can be half done with anything.
-            if self._is_alone:
-                FORKS.settle()
-            else:
-                FORKS.before()
+                # Nothing is being imported now.
+                is_alone = self._current.park()
         # A signal's handler may raise in the midst of it.
         finally:
-            self._warnings.before_fork(self._is_alone)
+            if is_alone:
+                # Nobody is left to be held off, and what is done before the fork need not be done after it.
+                FORKS.after_in_parent()
+            self._warnings.before_fork(is_alone)
 
     def _after_fork(self) -> None:
         # Each function that is called here, and each object, makes the host copy memory that the child shares.
-        was_alone, self._is_alone = self._is_alone, False
         try:
+            if FORKS.forking:
+                FORKS.after_in_parent()
+        finally:
             current = self._current
             if current is not None:
                 current.unpark()
-        finally:
-            # Where a signal's handler forked in the midst of this fork, not what that found counts.
-            if not was_alone:
-                FORKS.after_in_parent()
 
     def _after_fork_in_child(self) -> None:
         try:

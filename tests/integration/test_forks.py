@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -109,12 +109,14 @@ def prepare(folder: Path, *, backend: str = NOOP, on: bool = True, policy: str =
     (folder / "flags.yaml").write_text(f"on: {str(on).lower()}\n")
 
 
-def host(folder: Path, body: str, *options: str, name: str = "host.py") -> tuple[str, str]:
+def host(
+    folder: Path, body: str, *options: str, name: str = "host.py", launcher: Sequence[str] = ()
+) -> tuple[str, str]:
     """Run a host to its end; gives what it printed, and its stderr. It has to end well."""
     (folder / name).write_text(HOST + body)
     # What a Python of another version needs to find the packages is passed on.
     path = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    ran = ended([sys.executable, *options, name], folder, {"PYTHONPATH": path})
+    ran = ended([*launcher, sys.executable, *options, name], folder, {"PYTHONPATH": path})
     assert 0 == ran.returncode, ran.stderr
     return ran.stdout, ran.stderr
 
@@ -646,6 +648,23 @@ def test_a_signal_while_parking_does_not_end_governing(tmp_path: Path) -> None:
     assert "" == host(tmp_path, INTERRUPTED)[1]
 
 
+HELD_OFF = """\
+def hold():
+    with rheostat.hold_off_forks():
+        held.set()
+        time.sleep(0.1)
+        order.append("let go")
+
+held = threading.Event()
+threading.Thread(target=hold).start()
+assert held.wait(5)
+assert forked(lambda: 0) == 0
+assert order[-2:] == ["let go", "fork"], order
+flip(True, 30)
+until(lambda: reconciler.status().settings["rate"] == 30)
+assert reconciler.stop(5)
+"""
+
 WITHIN = """\
 leave, order = threading.Event(), []
 busy = threading.Thread(target=leave.wait)
@@ -664,28 +683,39 @@ reconciler = start()
 runs()
 busy.start()
 assert forked(lambda: 0) == 0
-
-def hold():
-    with rheostat.hold_off_forks():
-        held.set()
-        time.sleep(0.1)
-        order.append("let go")
-
-held = threading.Event()
-threading.Thread(target=hold).start()
-assert held.wait(5)
-assert forked(lambda: 0) == 0
-assert order[-2:] == ["let go", "fork"], order
-flip(True, 30)
-runs(30)
-assert reconciler.stop(5)
 """
 
 
 def test_a_fork_in_the_midst_of_another(tmp_path: Path) -> None:
     """Though the inner one finds the host alone, and the outer one did not, later forks are held off as ever."""
     prepare(tmp_path)
-    assert "" == host(tmp_path, WITHIN, "-W", "ignore")[1]
+    assert "" == host(tmp_path, WITHIN + HELD_OFF, "-W", "ignore")[1]
+
+
+ALONE = """\
+threads, order = [], []
+def tell():
+    threads.append(tasks())
+    order.append("fork")
+
+# Called last before the fork where the start is in code; the launcher's are called after it.
+os.register_at_fork(before=tell)
+reconciler = start()
+until(lambda: reconciler.status().settings)
+forks_until(lambda: 1 in threads)
+"""
+
+LAUNCHERS = {
+    "in code": (),
+    "launched": (*MODULE, "run", "--config", "config.yaml", "--log", "none", "--"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_after_a_fork_of_a_host_that_was_alone_forks_are_held_off_as_ever(tmp_path: Path, launcher: str) -> None:
+    """Whoever else has hooks of Rheostat's for the same fork."""
+    prepare(tmp_path)
+    assert "" == host(tmp_path, ALONE + HELD_OFF, "-W", "ignore", launcher=LAUNCHERS[launcher])[1]
 
 
 GREEN = """\
