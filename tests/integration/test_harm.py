@@ -163,6 +163,8 @@ def test_what_a_plug_in_raises_is_said_once_and_overcome(config: Path, said: Rec
         until(lambda: reconciler.status().health.status == "healthy")
         healed = reconciler.status()
         assert ("", "") == (healed.error, healed.source.reason)
+        # The end of the block waits for no more than the stop deadline, which is short here.
+        assert reconciler.stop(PATIENCE)
     assert (State.STOPPED, True) == (reconciler.status().state, reconciler.status().closed)
     # What a probe raises is in the status only.
     lines = [each for each in said.records if name_in_log(fault) in each.getMessage()]
@@ -195,6 +197,7 @@ def test_a_close_that_raises_is_said_once(config: Path, said: Records, fault: st
     STAGE.set("close", fault)
     with rheostat.start(config) as reconciler:
         STAGE.wait_for("poll_interval")
+        assert reconciler.stop(PATIENCE)
     assert reconciler.status().closed
     assert 1 == len([each for each in said.of("source_unavailable") if name_in_log(fault) in each])
 
