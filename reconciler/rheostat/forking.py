@@ -55,7 +55,8 @@ class _Forks:
         if left > 0:
             time.sleep(min(left, _PATIENCE))
 
-    def after_in_parent(self) -> None:
+    def let_go(self) -> None:
+        """Others need no longer be held off; in the parent, or before the fork where nobody is left."""
         # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
         if self.forking == get_ident():
             self.forking = 0

@@ -84,14 +84,14 @@ class _Process:
         finally:
             if is_alone:
                 # Nobody is left to be held off, and what is done before the fork need not be done after it.
-                FORKS.after_in_parent()
+                FORKS.let_go()
             self._warnings.before_fork(is_alone)
 
     def _after_fork(self) -> None:
         # Each function that is called here, and each object, makes the host copy memory that the child shares.
         try:
             if FORKS.forking:
-                FORKS.after_in_parent()
+                FORKS.let_go()
         finally:
             current = self._current
             if current is not None:

@@ -21,7 +21,7 @@ class Stage(NamedTuple):
     def set(cls) -> "Stage":
         # As in every process that Rheostat governs.
         os.register_at_fork(
-            before=FORKS.before, after_in_parent=FORKS.after_in_parent, after_in_child=FORKS.after_in_child
+            before=FORKS.before, after_in_parent=FORKS.let_go, after_in_child=FORKS.after_in_child
         )
         return cls(int(sys.argv[1]), json.loads(sys.argv[2]))
 
