@@ -150,7 +150,7 @@ assert not os.path.exists("/proc/self")
 moves = []
 reconciler = rheostat.start("config.yaml", observers=[moves.append])
 deadline = time.monotonic() + 15
-while [str(each.trigger) for each in moves].count("started") < 2:
+while [str(each.trigger) for each in moves].count("died") < 2:
     assert time.monotonic() < deadline, reconciler.status()
     time.sleep(0.01)
 while (status := reconciler.status()).state != "stopped" or not status.waiting:
