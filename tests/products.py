@@ -284,7 +284,7 @@ _LAUNCHDARKLY: Final[Mapping[Fault, Effect]] = {
     Fault.RESET: Unavailable("Connection reset by peer"),
     Fault.REFUSED: Unavailable("Connection refused"),
     Fault.GARBAGE: Unavailable("can't decode"),
-    Fault.HTML: Unavailable("closed the stream"),
+    Fault.HTML: Unavailable("invalid content type"),
     Fault.EMPTY: Unavailable("closed the stream"),
     Fault.STREAM_ENDS_AT_ONCE: Flapping(),
     Fault.STREAM_ENDS_EVERY_SECOND: Flapping(),
