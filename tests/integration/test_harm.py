@@ -508,7 +508,7 @@ def test_a_permanent_error_waits_for_a_change(config: Path, said: Records) -> No
             STAGE.wait_for("read", reads + 1)
         assert 1 == STAGE.calls["start"]
         STAGE.say(rate=30)
-        STAGE.wait_for("start", 2)
+        until(lambda: len(said.of("start_failed")) == 2)
         STAGE.say(on=False)
         until(lambda: not reconciler.status().desired.on)
         STAGE.lift("start")
