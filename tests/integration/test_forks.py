@@ -1078,7 +1078,6 @@ for _ in range(8):
 
 def test_eventlet_complains_of_no_lock_of_ours_in_a_child(tmp_path: Path) -> None:
     """It looks for every lock that there is to be made green, and says so where it has not found the way to one."""
-    pytest.importorskip("eventlet")
     prepare(tmp_path)
     assert "not greened" not in host(tmp_path, GREEN_CHILD)[1]
 
