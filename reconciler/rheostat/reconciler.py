@@ -14,8 +14,9 @@ from .lease import IGNORANCE
 from .log import Journal
 from .policy import Policy
 from .status import Snapshot, Status
-from .surroundings import is_worker
+from .surroundings import is_worker, may_turn_green
 from .transition import Observer
+from .wake import Wake
 
 _FORK_SETTLES: Final = 0.2
 """Seconds that a forked child is left alone, so that one that execs or daemonises pays for nothing."""
@@ -161,6 +162,12 @@ class Reconciler:
                 governor.begin_without_thread()
 
     def _begin_in_bare_thread(self, parent: Governor | None, settles_at: float) -> None:
+        if may_turn_green():
+            # A server's worker does that first of all.
+            Wake().wait(settles_at - time.monotonic())
+            if self._is_beginning and self._refuses_green_threads():
+                self._is_beginning = False
+                return
         governor = self._made_governor(Fork.of(parent, settles_at))
         if governor is not None:
             governor.begin_in_bare_thread()

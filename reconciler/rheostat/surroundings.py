@@ -36,6 +36,11 @@ def green_threads() -> str:
     return "eventlet" if eventlet is not None and eventlet("thread") else ""
 
 
+def may_turn_green() -> bool:
+    """Eventlet is here: should it replace the threads while one is just starting, that one ends with a traceback."""
+    return _imported("eventlet.patcher") is not None
+
+
 def in_main_thread() -> bool:
     """Whoever has replaced the functions of ``threading``."""
     return get_native_id() == os.getpid()

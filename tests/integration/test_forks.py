@@ -1082,6 +1082,43 @@ def test_eventlet_complains_of_no_lock_of_ours_in_a_child(tmp_path: Path) -> Non
     assert "not greened" not in host(tmp_path, GREEN_CHILD)[1]
 
 
+PATCHED_IN_THE_FIRST_MOMENT = """\
+import _thread, eventlet, eventlet.hubs, eventlet.patcher
+os.environ.pop("PYTEST_CURRENT_TEST", None)
+reconciler = start()
+runs()
+starts, goes_on = _thread.allocate_lock(), _thread.allocate_lock()
+starts.acquire(), goes_on.acquire()
+bootstrap = threading.Thread._bootstrap_inner
+
+def in_the_midst(thread):
+    starts.release()
+    goes_on.acquire()
+    bootstrap(thread)
+
+def patched():
+    threading.Thread._bootstrap_inner = in_the_midst
+    starts.acquire(timeout=0.1)
+    eventlet.monkey_patch()
+    goes_on.release()
+    deadline = time.monotonic() + 10
+    while "eventlet" not in reconciler.status().error:
+        assert time.monotonic() < deadline, reconciler.status()
+    assert reconciler.status().closed
+
+assert forked(patched) == 0
+assert reconciler.stop(5)
+"""
+
+
+def test_eventlet_may_patch_the_first_moment_of_a_child(tmp_path: Path) -> None:
+    """A thread that is just starting would end with a traceback, and nobody would say the refusal."""
+    prepare(tmp_path)
+    stderr = host(tmp_path, PATCHED_IN_THE_FIRST_MOMENT)[1]
+    assert "Traceback" not in stderr
+    assert 1 == stderr.count("Rheostat does not work under eventlet's green threads")
+
+
 # Under `rheostat run`
 
 
