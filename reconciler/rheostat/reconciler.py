@@ -163,7 +163,7 @@ class Reconciler:
 
     def _begin_in_bare_thread(self, parent: Governor | None, settles_at: float) -> None:
         if may_turn_green():
-            # A server's worker does that first of all.
+            # A server's worker has it done first of all, right after its fork.
             Wake().wait(settles_at - time.monotonic())
             if self._is_beginning and self._refuses_green_threads():
                 self._is_beginning = False
