@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 from xml.etree import ElementTree
 
-from children import PATIENCE, RHEOSTAT, Child, Event, parsed
+from children import PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 from rheostat.demo.receiver import Receiver
 
 By = Literal["run", "code", "bare"]
@@ -34,7 +34,16 @@ REFUSAL: Final = "green threads: this process runs unprofiled"
 ON: Final = "profiling_enabled: true\n"
 OFF: Final = "profiling_enabled: false\n"
 
+_ADDRESS: Final = re.compile(r"(?:http://|bound to TCP address )(127\.0\.0\.1:\d+)")
+
 _BIN: Final = Path(sys.executable).parent
+
+_PREFIXES: Final = (Path(sys.prefix), Path(sys.prefix).parent)
+_UWSGIS: Final = next((found for each in _PREFIXES if (found := each / "uwsgi").exists()), Path("no uwsgi"))
+UWSGI: Final = _UWSGIS / "program" / "bin" / "uwsgi"
+"""As a program, which has its interpreter within."""
+THREADLESS: Final = _UWSGIS / "threadless"
+"""The folder of one that has no threads of its own accord."""
 
 # A window that is longer than the test: what arrives was flushed by a stop.
 CONFIG: Final = """\
@@ -153,7 +162,7 @@ def post_fork(server, worker):
     govern()
 """
 
-GUNICORN_AT_IMPORT: Final = f"""\
+AT_IMPORT: Final = f"""\
 from govern import govern
 
 govern()
@@ -339,12 +348,20 @@ class Row(NamedTuple):
 
     @property
     def version(self) -> str:
+        if self.package == "uwsgi":
+            return ended([UWSGI, "--version"], Path.cwd()).stdout.strip() if UWSGI.exists() else ""
         return version(self.package) if self.package else ".".join(map(str, sys.version_info[:3]))
 
     @property
     def processes(self) -> int:
         """How many processes do its work."""
-        return 1 if "script" in self.server else WORKERS
+        return 1 if "script" in self.server or "no master" in self.start else WORKERS
+
+    @property
+    def lacks(self) -> str:
+        """What it needs and this machine has not."""
+        is_missing = Path(self.command[0]) == UWSGI and not UWSGI.exists()
+        return "uWSGI could not be compiled here" if is_missing else ""
 
     @property
     def bare(self) -> "Row":
@@ -353,7 +370,7 @@ class Row(NamedTuple):
 
 
 def gunicorn(worker: str, start: str, by: By, *options: str, at_import: bool = False) -> Row:
-    files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": GUNICORN_AT_IMPORT if at_import else WSGI}
+    files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": AT_IMPORT if at_import else WSGI}
     if by == "code" and not at_import:
         files["gunicorn.conf.py"] = GUNICORN_CODE
     preload = ("--preload",) if "--preload" in start else ()
@@ -361,6 +378,33 @@ def gunicorn(worker: str, start: str, by: By, *options: str, at_import: bool = F
     options = ("--workers", str(WORKERS), *threads, "--no-control-socket", *preload, *options)
     command = (str(_BIN / "gunicorn"), "-k", worker, "-b", "127.0.0.1:0", *options, "wsgi:app")
     return Row(f"gunicorn {worker}", "gunicorn", start, by, files, command, "http")
+
+
+def uwsgi(start: str, by: By, *options: str, server: str = "uWSGI", app: str = "") -> Row:
+    """`app` is more code of the application's, run when it is imported."""
+    files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": (AT_IMPORT if by == "code" else WSGI) + app}
+    program = (str(UWSGI), "--home", sys.prefix) if server == "uWSGI" else (str(_BIN / "pyuwsgi"),)
+    command = (
+        *program,
+        "--http-socket",
+        "127.0.0.1:0",
+        "--wsgi-file",
+        "wsgi.py",
+        "--callable",
+        "app",
+        "--disable-logging",
+    )
+    # It leaves exit handlers out where it ends a worker in the midst of a request.
+    graceful = (
+        "--master",
+        "--processes",
+        str(WORKERS),
+        "--hook-master-start",
+        "unix_signal:15 gracefully_kill_them_all",
+    )
+    ending = ("--die-on-term",) if "no master" in start else graceful
+    package = "uwsgi" if server == "uWSGI" else server
+    return Row(server, package, start, by, files, (*command, *ending, *options), "http")
 
 
 def uvicorn(by: By) -> Row:
@@ -403,11 +447,25 @@ LATER: Final = "patched later"
 _BYS: Final[tuple[By, By]] = ("run", "code")
 _PRELOADS: Final = ("fork", "fork, --preload")
 
+UWSGI_STARTS: Final = {
+    "fork": (),
+    "fork, --lazy-apps": ("--lazy-apps",),
+    "fork, --threads": ("--enable-threads", "--threads", "2"),
+    "fork, --cheaper": ("--cheaper", "1"),
+    "fork, --py-autoreload": ("--py-autoreload", "1"),
+    "fork, --py-call-osafterfork": ("--py-call-osafterfork",),
+    "fork, --skip-atexit-teardown": ("--skip-atexit-teardown",),
+    "no master": (),
+    "no master, --lazy-apps": ("--lazy-apps",),
+}
+
 GOVERNED: Final = (
     *(gunicorn(worker, start, by) for worker in ("sync", "gthread") for start in _PRELOADS for by in _BYS),
     gunicorn("gthread", "fork, --preload, at import", "code", at_import=True),
     *(uvicorn(by) for by in _BYS),
     *(celery(by) for by in _BYS),
+    *(uwsgi(start, by, *options) for start, options in UWSGI_STARTS.items() for by in _BYS),
+    *(uwsgi("fork", by, server="pyuwsgi") for by in _BYS),
     *(
         pool(server, method, by)
         for server in (EXECUTOR, "multiprocessing.Pool", "multiprocessing.Process")
@@ -415,7 +473,10 @@ GOVERNED: Final = (
         for by in _BYS
     ),
 )
-RELOADED: Final = tuple(gunicorn("gthread", f"{start}, HUP", by) for start in _PRELOADS for by in _BYS)
+RELOADED: Final = (
+    *(gunicorn("gthread", f"{start}, HUP", by) for start in _PRELOADS for by in _BYS),
+    *(uwsgi("fork, HUP", by) for by in _BYS),
+)
 RESIZED: Final = tuple(gunicorn("gthread", "fork, TTIN and TTOU", by) for by in _BYS)
 KILLED: Final = tuple(gunicorn("sync", "fork, killed by --timeout", by, "--timeout", "5") for by in _BYS)
 ONLY_WORKERS: Final = (
@@ -482,6 +543,14 @@ class Service:
     def master(self) -> int:
         return self.child.process.pid
 
+    def reload(self) -> None:
+        """Have its workers replaced."""
+        self.child.process.send_signal(signal.SIGHUP)
+        if self.row.package == "uwsgi":
+            # The master execs itself, and binds another port where it may choose.
+            self.until_said("spawned uWSGI worker", 2 * WORKERS)
+            self._address = self._addresses()[-1]
+
     def hang(self) -> None:
         """A request that its worker never answers, as it is killed before."""
         with suppress(OSError, http.client.HTTPException):
@@ -498,7 +567,7 @@ class Service:
 
     def _addresses(self) -> list[str]:
         lines = [line for line in self.child.err.seen if not parsed(line)]
-        return [found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line))]
+        return [f"http://{found[1]}" for line in lines if (found := _ADDRESS.search(line))]
 
     # Work
 
@@ -633,12 +702,20 @@ class Service:
 
     # Its end
 
+    def _until_idle(self) -> None:
+        """uWSGI without a master ends in the midst of what it does after an answer, and leaves exit handlers out."""
+        waits = Path(f"/proc/{self.master}/wchan")
+        deadline = time.monotonic() + PATIENCE
+        while "no master" in self.row.start and "epoll" not in (found := waits.read_text()):
+            assert time.monotonic() < deadline, found
+
     def end(self) -> tuple[int, float]:
         """End it as its server is ended; gives the exit code and the seconds that it took."""
         began = time.monotonic()
         if self.row.kind == "pool":
             self.child.input.close()
         else:
+            self._until_idle()
             self.child.process.send_signal(signal.SIGTERM)
         code = self.child.process.wait(PATIENCE)
         took = time.monotonic() - began

@@ -3,7 +3,7 @@
 import threading
 import time
 from _thread import get_ident
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
@@ -25,6 +25,8 @@ class _Forks:
         """The thread (`threading.get_ident`) that holds others off because it forks."""
         self._quiet_until = 0.0
         self._waited_in_vain = False
+        self.in_child: list[Callable[[], None]] = []
+        """Called first of all in the child of a fork."""
 
     @contextmanager
     def held_off(self, after: float = 0.0) -> Iterator[None]:
@@ -70,6 +72,8 @@ class _Forks:
         self._lock = threading.RLock()
         self.forking = 0
         self._waited_in_vain = False
+        for call in self.in_child:
+            call()
 
 
 FORKS: Final = _Forks()

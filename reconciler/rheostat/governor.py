@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from .backend import PermanentError
@@ -20,7 +21,7 @@ from .log import Journal, describe
 from .machine import State
 from .problem import ConfigError
 from .status import Snapshot, Status
-from .surroundings import green_threads, in_main_thread, linger, other_profilers
+from .surroundings import green_threads, in_main_thread, is_embedded, linger, other_profilers
 from .transition import Observer
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class Governor:
 
     def begin(self) -> None:
         """Start the control thread; where there is none to be had, say so and be over."""
+        if is_embedded():
+            # A program that forks without telling CPython hangs its child if a thread is in the midst of an import.
+            _load_loop()
         self._exits.register()
         try:
             self._control.start()
@@ -252,20 +256,10 @@ class Governor:
     def _assemble(self) -> None:
         """Build backend, sources and loop, as often as it takes; no loop if that cannot work or is no longer wanted."""
         # The host's start-up does not pay for the loop; this thread has the time.
-        with FORKS.held_off():
-            # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
-            from .calls import ThreadedCalls
-
-            _breathe()
-            from .sources import open_sources
-
-            _breathe()
-            from . import watch  # noqa: F401
-
-            _breathe()
-            from .loop import Loop
-
-        _breathe()
+        _load_loop()
+        from .calls import ThreadedCalls
+        from .loop import Loop
+        from .sources import open_sources
 
         self._say_who_else_profiles()
         config, wake = self._config, self._control.ring
@@ -330,6 +324,14 @@ def refuse_green_threads(journal: Journal) -> str:
     text = f"Rheostat does not work under {who}'s green threads: this process runs unprofiled"
     journal.once("green_threads", text, about="green threads", level=logging.ERROR)
     return text
+
+
+def _load_loop() -> None:
+    with FORKS.held_off():
+        # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
+        for name in ("calls", "sources", "watch", "loop"):
+            import_module(f"{__package__}.{name}")
+            _breathe()
 
 
 def _breathe() -> None:

@@ -1,10 +1,12 @@
 """The one reconciler of this process."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from . import uwsgi
 from .config import Config, load_config, locate
 from .forking import FORKS
 from .log import Journal, LoggerSink, Sink
@@ -38,7 +40,10 @@ class _Process:
     def running(self, asked: Asked) -> "Reconciler | None":
         """The current reconciler, if it is what is asked for; raises `AlreadyRunning` if it is another."""
         current = self._current
-        if current is None or current.is_over:
+        if current is None:
+            return None
+        current.notice_fork()
+        if current.is_over:
             return None
         if current.is_closing:
             raise AlreadyRunning(
@@ -72,6 +77,8 @@ class _Process:
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
             )
+            if "uwsgi" in sys.modules:
+                uwsgi.on_worker(self._in_uwsgi_worker)
 
     def _before_fork(self) -> None:
         is_alone = False
@@ -104,6 +111,13 @@ class _Process:
             current = self._current
             if current is not None:
                 current.forked()
+
+    def _in_uwsgi_worker(self) -> None:
+        """No hook of CPython's may have been called, and without a master it is no child."""
+        current = self._current
+        if current is not None:
+            current.notice_fork()
+            current.begin_if_waiting()
 
 
 _PROCESS = _Process()

@@ -1,5 +1,6 @@
 """The handle that a host holds on what governs its profiler."""
 
+import logging
 import os
 import threading
 import time
@@ -7,8 +8,10 @@ from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
+from . import uwsgi
 from .config import Config
 from .exits import Exits
+from .forking import FORKS
 from .governor import Fork, Governor, refuse_green_threads
 from .lease import IGNORANCE
 from .log import Journal
@@ -20,6 +23,14 @@ from .wake import Wake
 
 _FORK_SETTLES: Final = 0.2
 """Seconds that a forked child is left alone, so that one that execs or daemonises pays for nothing."""
+
+_NO_THREADS: Final = (
+    "uWSGI runs without Python threads, so nothing could turn profiling off: this process runs unprofiled; "
+    "set enable-threads = true"
+)
+
+_NOTICED: Final[dict[tuple[int, int], object]] = {}
+"""Which thread of a child, by the ids of its parent and its own, was the first to notice the fork."""
 
 _LEFT_BEHIND: Final[list[object]] = []
 """What parents have made: a child must not finalise it, whatever becomes of the handles."""
@@ -64,6 +75,7 @@ class Reconciler:
         self._journal = journal
         self._error = error
         self._exits = Exits(self._at_exit)
+        self._pid = os.getpid()
         self._is_worker = forked
         self._governor: Governor | None = None
         # Without a governor nothing is done; `bool()` is False: nothing has parked.
@@ -78,6 +90,7 @@ class Reconciler:
 
     def status(self) -> Status:
         """What is true now. Never blocks; ages are those of this moment."""
+        self.notice_fork()
         # In this order: the governor is there before it is said that none is to come.
         closed = not (self._is_beginning or self._waits_for_workers)
         governor = self._governor
@@ -88,6 +101,7 @@ class Reconciler:
 
     def nudge(self) -> None:
         """Look at the flags now. Never blocks; safe in a signal handler."""
+        self.notice_fork()
         governor = self._governor
         if governor is not None:
             governor.nudge()
@@ -98,6 +112,7 @@ class Reconciler:
         Gives True once all is let go; False if the backend needs longer, and it goes on in the background, or if
         the backend refused to stop.
         """
+        self.notice_fork()
         governor = self._begin_no_more()
         return governor is None or governor.close(timeout)
 
@@ -120,16 +135,29 @@ class Reconciler:
 
     def begin(self) -> None:
         """Start the control thread, if this process is to have one; where it cannot, say so and do nothing."""
-        if self._policy.processes == "workers" and not (self._is_worker or is_worker()):
-            self._waits_for_workers = True
-            self._why_no_flags = "only workers are governed"
+        self._error = self._refusal()
+        self._why_no_flags = self._why_not_yet()
+        self._waits_for_workers = not self._error and bool(self._why_no_flags)
+        if self._error or self._waits_for_workers:
             return
-        if self._refuses_green_threads():
-            return
+        self._why_no_flags = IGNORANCE.reason
         self._is_beginning = True
         governor = self._made_governor()
         if governor is not None:
             governor.begin()
+
+    def begin_if_waiting(self) -> None:
+        """In a process that may be the worker that it waits for."""
+        if self._waits_for_workers:
+            self.begin()
+
+    def notice_fork(self) -> None:
+        """A host that is not written in Python may fork without telling CPython: the process id shows it."""
+        pid = os.getpid()
+        # Several threads of the child may come by at once.
+        if pid != self._pid and _NOTICED.setdefault((self._pid, pid), me := object()) is me:
+            FORKS.after_in_child()
+            self.forked()
 
     def forked(self) -> None:
         """In the child of a fork: begin anew, and never touch what the parent made, not even to finalise it.
@@ -138,16 +166,19 @@ class Reconciler:
         it shares with the parent: a bare thread makes what is needed.
         """
         _DECISION.renew()
-        parent = self._governor
-        if parent is None and not (self._is_beginning or self._waits_for_workers):
+        self._pid = os.getpid()
+        parent, waited = self._governor, self._waits_for_workers
+        if parent is None and not (self._is_beginning or waited):
             return
         # From here on a signal's handler may stop it.
         self._is_beginning, self._waits_for_workers, self._governor = True, False, None
         _LEFT_BEHIND.append(parent)
         self.park = self.unpark = bool
         self._why_no_flags = IGNORANCE.reason
-        is_wanted = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
-        if not is_wanted or self._refuses_green_threads():
+        goes_on = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
+        is_wanted = waited or goes_on
+        self._error = self._refusal() if is_wanted else ""
+        if not is_wanted or self._error:
             self._is_beginning = False
         if self._is_beginning:
             self._begin_soon(parent, time.monotonic() + _FORK_SETTLES)
@@ -165,8 +196,8 @@ class Reconciler:
         if may_turn_green():
             # A server's worker has it done first of all, right after its fork.
             Wake().wait(settles_at - time.monotonic())
-            if self._is_beginning and self._refuses_green_threads():
-                self._is_beginning = False
+            if self._is_beginning and (refusal := self._refusal()):
+                self._error, self._is_beginning = refusal, False
                 return
         governor = self._made_governor(Fork.of(parent, settles_at))
         if governor is not None:
@@ -189,11 +220,25 @@ class Reconciler:
             self._is_beginning = self._waits_for_workers = False
             return self._governor
 
-    def _refuses_green_threads(self) -> bool:
-        self._error = refuse_green_threads(self._journal)
-        return bool(self._error)
+    def _why_not_yet(self) -> str:
+        if uwsgi.is_still_to_fork():
+            return "uWSGI's workers are governed once they are forked, its master is not"
+        if self._policy.processes == "workers" and not (self._is_worker or is_worker()):
+            return "only workers are governed"
+        return ""
+
+    def _refusal(self) -> str:
+        """Why this process cannot be governed, which has been said."""
+        if uwsgi.lacks_threads():
+            if uwsgi.is_first():
+                self._journal.once("no_threads", _NO_THREADS, about="uWSGI's threads", level=logging.ERROR)
+            return _NO_THREADS
+        return refuse_green_threads(self._journal)
 
     def _at_exit(self) -> None:
+        # What governs the parent has no thread here that could stop anything.
+        if os.getpid() != self._pid:
+            return
         governor = self._begin_no_more()
         if governor is not None:
             governor.close_at_exit()

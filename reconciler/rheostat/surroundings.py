@@ -8,10 +8,19 @@ from _thread import allocate_lock, get_native_id
 from collections.abc import Callable
 from typing import Any
 
+from . import uwsgi
+
 
 def is_worker() -> bool:
-    """This process was forked or spawned by multiprocessing, or by what Celery has made of it."""
-    return any(_parent(name) is not None for name in ("multiprocessing.process", "billiard.process"))
+    """This process was forked or spawned by multiprocessing, or by what Celery has made of it, or by uWSGI."""
+    return uwsgi.is_worker() or any(
+        _parent(name) is not None for name in ("multiprocessing.process", "billiard.process")
+    )
+
+
+def is_embedded() -> bool:
+    """The interpreter is part of another program, which may fork without telling CPython."""
+    return not sys.orig_argv
 
 
 def on_exit_of_worker(call: Callable[[], None]) -> None:
@@ -24,6 +33,7 @@ def on_exit_of_worker(call: Callable[[], None]) -> None:
     if signals is not None:
         # Celery's pool leaves without running billiard's finalisers.
         signals.worker_process_shutdown.connect(lambda **_: call(), weak=False)
+    uwsgi.on_exit_of_worker(call)
 
 
 def green_threads() -> str:

@@ -1,10 +1,11 @@
 """What a vendor's package logs on Rheostat's behalf."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from .forking import FORKS
 
 
 class _Attached:
@@ -17,7 +18,7 @@ class _Attached:
     def add(self, log: "VendorLog") -> None:
         if not self._watches_forks:
             self._watches_forks = True
-            os.register_at_fork(after_in_child=self._drop_all)
+            FORKS.in_child.append(self._drop_all)
         self._logs.append(log)
 
     def drop(self, log: "VendorLog") -> None:

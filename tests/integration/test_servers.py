@@ -45,6 +45,9 @@ SLACK = 2.0
 COMMON = {
     ("gunicorn gthread", "fork, --preload", "run"),
     ("uvicorn --workers", "spawn", "run"),
+    ("uWSGI", "fork", "run"),
+    ("uWSGI", "fork", "code"),
+    ("pyuwsgi", "fork", "run"),
     ("ProcessPoolExecutor", "fork", "run"),
     ("gunicorn gevent", "fork", "run"),
     ("gevent script", "patched later", "run"),
@@ -55,10 +58,12 @@ Record = Callable[[str, object], None]
 
 def each(rows: Sequence[Row]) -> Any:
     """Parametrise with the rows; what is not common is for `make soak`."""
-    marks = {True: (), False: (pytest.mark.soak,)}
-    return pytest.mark.parametrize(
-        "row", [pytest.param(row, id=row.id, marks=marks[row.key in COMMON]) for row in rows]
-    )
+
+    def marks(row: Row) -> list[pytest.MarkDecorator]:
+        soak = () if row.key in COMMON else (pytest.mark.soak,)
+        return [*soak, pytest.mark.skipif(bool(row.lacks), reason=row.lacks)]
+
+    return pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=marks(row)) for row in rows])
 
 
 @pytest.fixture
@@ -105,11 +110,11 @@ def expect_first_session(service: Service, workers: set[int]) -> None:
 def test_governed(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
     """Each worker governs itself, follows the flags, pushes its own profiles, and ends as its server does."""
     with Service(row, folder, receiver) as service:
-        workers = service.workers()
+        workers = service.workers(row.processes)
         expect_first_session(service, workers)
-        record("governed", f"{len(workers)} of {WORKERS}")
+        record("governed", f"{len(workers)} of {row.processes}")
 
-        service.workers()
+        service.workers(row.processes)
         service.flip(OFF)
         service.until_all(workers, "stopped")
         record("flip", "reaches all")
@@ -118,7 +123,7 @@ def test_governed(row: Row, receiver: Receiver, folder: Path, record: Record) ->
 
         service.flip(ON)
         service.until_all(workers, "running")
-        service.workers()
+        service.workers(row.processes)
         service.forget_pushes()
         expect_usual_end(service, folder, record)
         if row.flushes:
@@ -135,7 +140,7 @@ def test_reload(row: Row, receiver: Receiver, folder: Path, record: Record) -> N
         old = service.workers()
         expect_first_session(service, old)
         service.workers()
-        service.child.process.send_signal(signal.SIGHUP)
+        service.reload()
         service.expect_pushes(old)
         record("last window", "pushed, of old and new")
         new = service.workers(without=old)

@@ -54,7 +54,7 @@ class _Bootstrap(object):
         self._warnings = _AboutThreads(threading)
         self._renew_locks()
         self._forking = 0
-        self._is_forked = False
+        self._is_forked = 0
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
         )
@@ -63,6 +63,27 @@ class _Bootstrap(object):
         self._attaching = self._threading.Lock()
         self._parking = self._threading.Lock()
         self._is_to_park = self._has_parked = False
+
+    def attach_in_workers(self):
+        """For uWSGI, which hangs its workers if it forks while a thread has the interpreter's lock."""
+        from rheostat import uwsgi
+
+        self._uwsgi = uwsgi
+        if uwsgi.is_starting():
+            uwsgi.on_worker(self._attach_in_worker)
+        else:
+            self.attach_later()
+
+    def _attach_in_worker(self):
+        if self._uwsgi.lacks_threads():
+            # All workers lack them, and all are as mute.
+            if self._uwsgi.is_first():
+                _complain(
+                    "uWSGI runs without Python threads, so nothing could turn profiling off (set enable-threads = true)"
+                )
+        # CPython may have been told of the fork after all.
+        elif self._is_forked != os.getpid():
+            self._after_fork_in_child()
 
     def attach_later(self):
         self._due = self._now() + float(os.environ.get("RHEOSTAT_START_AFTER", "2"))
@@ -93,7 +114,7 @@ class _Bootstrap(object):
             with self._attaching:
                 from rheostat.launch import attach
 
-                attach(forked=self._is_forked)
+                attach(forked=bool(self._is_forked))
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
             _complain("Rheostat cannot be imported by {}: {}".format(sys.executable, error))
@@ -142,7 +163,7 @@ class _Bootstrap(object):
     def _after_fork_in_child(self):
         self._renew_locks()
         self._forking = 0
-        self._is_forked = True
+        self._is_forked = os.getpid()
         # From its start on Rheostat follows forks itself.
         follows_forks = getattr(sys.modules.get("rheostat.process"), "follows_forks", None)
         if follows_forks is None or not follows_forks():
@@ -170,6 +191,14 @@ def _is_worth_it():
     return not any("multiprocessing.resource_tracker" in each for each in sys.orig_argv)
 
 
+def _may_be_uwsgi():
+    """An embedded interpreter has no arguments; pyuwsgi is a script."""
+    return not sys.orig_argv or os.path.basename(sys.orig_argv[min(1, len(sys.orig_argv) - 1)]) in ("uwsgi", "pyuwsgi")
+
+
 if sys.version_info >= (3, 11) and "RHEOSTAT_CONFIG" in os.environ and _is_worth_it():
-    _Bootstrap().attach_later()
+    if _may_be_uwsgi():
+        _Bootstrap().attach_in_workers()
+    else:
+        _Bootstrap().attach_later()
 _run_the_one_we_hide(os.path.dirname(os.path.abspath(__file__)))
