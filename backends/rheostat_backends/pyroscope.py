@@ -304,7 +304,7 @@ class PyroscopeBackend:
         return Health("healthy", f"{found} threads")
 
     def reach(self, timeout: float) -> None:
-        """Push nothing to the server, with our credentials; raises BackendError if that is refused."""
+        """Send the server one empty push, with our credentials; raises BackendError if that is refused."""
         outcome: list[BackendError | None] = []
         # A timeout of the socket's bounds each read, and a server may answer byte by byte.
         asking = threading.Thread(

@@ -63,7 +63,7 @@ class Reachable(Protocol):
     """Beside `Backend`: it can tell whether its server would take what it delivers."""
 
     def reach(self, timeout: float) -> None:
-        """Ask the server, with the credentials of the configuration, within `timeout` seconds.
+        """Send the server one request that delivers nothing, with the configured credentials, within `timeout` seconds.
 
         Raises `BackendError` with what is wrong. Called by ``rheostat check --online`` only.
         """

@@ -83,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--online",
                 action="store_true",
-                help="also ask the flag source, and the profiler's server with the configured credentials",
+                help="also ask the flag sources for the flags, and send the profiler's server one empty push, with the "
+                "configured credentials",
             )
 
     diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")

@@ -161,6 +161,16 @@ def test_reader_that_goes_away(folder: Path, arguments: list[str]) -> None:
 # check
 
 
+def test_help_says_that_online_sends_something(tmp_path: Path) -> None:
+    """Who must not let a check write to a server learns from --help, and from the README, that there is a request."""
+    help = " ".join(ended([*RHEOSTAT, "check", "--help"], tmp_path).stdout.split())
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+
+    sends = "send{} the profiler's server one empty push, with the configured credentials"
+    assert sends.format("") in help
+    assert sends.format("s") in readme
+
+
 def test_check_of_a_good_configuration(folder: Path) -> None:
     """A good configuration is called fine, by its full path, and exits with 0."""
     ran = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder)

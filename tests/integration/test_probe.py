@@ -256,7 +256,7 @@ def checked(folder: Path, backend: str, env: Mapping[str, str] | None = None) ->
 
 
 def test_a_server_that_takes_pushes_is_fine(receiver: Receiver, tmp_path: Path) -> None:
-    """Nothing is pushed to it, and the answer is one line."""
+    """It gets no profile, and the answer is one line."""
     code, said = checked(tmp_path, f'{{kind: pyroscope, server_address: "{receiver.address}"}}')
     assert (0, f"{tmp_path / 'config.yaml'}: fine\n") == (code, said)
     assert () == receiver.profiles()
