@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     runner = commands.add_parser(
         "run",
         help="run a service with its profiler governed",
-        usage="rheostat run --config CONFIG [--log text|json|none] [--tag KEY=VALUE] [--strict] -- COMMAND ...",
+        usage="rheostat run --config CONFIG [--log text|json|none] [--tag KEY=VALUE] [--instance NAME] "
+        "[--strict] -- COMMAND ...",
         description="Exec COMMAND; the Python processes below it are governed. With an invalid configuration it runs "
         "unprofiled, after one ERROR.",
     )
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         default="text",
         help="lines on stderr; with none the records go to the service's own logging (logger rheostat)",
     )
-    runner.add_argument("--tag", action="append", default=[], type=_tag, metavar="KEY=VALUE", help="one more tag")
+    _add_identity(runner)
     runner.add_argument("--strict", action="store_true", help="exit with 2 if the configuration is invalid")
     runner.add_argument("command", nargs=argparse.REMAINDER, help="the service, after --")
     runner.set_defaults(act=_run, parser=runner)
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("config", help="the YAML configuration")
+        _add_identity(command)
         command.add_argument(
             "--import",
             dest="modules",
@@ -94,6 +96,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_identity(command: argparse.ArgumentParser) -> None:
+    """Who the service is, beyond what the configuration says: flags may be targeted by it."""
+    command.add_argument("--tag", action="append", default=[], type=_tag, metavar="KEY=VALUE", help="one more tag")
+    command.add_argument("--instance", type=_name, metavar="NAME", help="in the place of the configuration's instance")
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("found nothing, expected a name")
+    return text
+
+
 def _tag(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key:
@@ -105,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         options.parser.error("no command: expected one after --, like: -- python app.py")
-    run(command, options.config, options.log, dict(options.tag), strict=options.strict)
+    run(command, options.config, options.log, dict(options.tag), options.instance, strict=options.strict)
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -117,7 +131,7 @@ def _load(options: argparse.Namespace) -> Config:
         # It is the application's code.
         except BaseException as error:
             raise ConfigError([Problem(Place("--import"), "", f"{module}: {describe(error)}", "a module")]) from None
-    return load_config(options.config, strangers=True)
+    return load_config(options.config, tags=dict(options.tag), instance=options.instance, strangers=True)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -126,10 +126,13 @@ def load_config(
     path: str | os.PathLike[str],
     *,
     tags: Mapping[str, str] | None = None,
+    instance: str | None = None,
     env: Mapping[str, str] | None = None,
     strangers: bool = False,
 ) -> Config:
-    """Read a configuration file; `tags` are added to its own, `env` (default: the environment) fills ``${VAR}``.
+    """Read a configuration file; `env` (default: the environment) fills ``${VAR}``.
+
+    `tags` are added to its own, `instance` takes the place of its own.
 
     Built-in plug-ins' sections are checked here too; a stranger's class is only imported for `strangers`, and by
     `Config.wire`.
@@ -157,7 +160,7 @@ def load_config(
     return Config(
         path=path,
         application=read.application,
-        instance=read.instance or os.uname().nodename,
+        instance=instance or read.instance or os.uname().nodename,
         tags=MappingProxyType({**read.tags, **(tags or {})}),
         policy=read.policy,
         disabled=read.disabled,

@@ -23,7 +23,15 @@ _NOT_EXECUTABLE: Final = 126
 _INVALID: Final = 2
 
 
-def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, str], *, strict: bool) -> NoReturn:
+def run(
+    command: Sequence[str],
+    config: str,
+    log: LogChoice,
+    tags: Mapping[str, str],
+    instance: str | None,
+    *,
+    strict: bool,
+) -> NoReturn:
     """Exec the command: same pid, same signals. An invalid configuration leaves it unprofiled, unless `strict`.
 
     Ends with a shell's exit code (126, 127) if the command cannot be executed, with 2 for `strict`.
@@ -31,14 +39,14 @@ def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, 
     # Under --log none the host's logging has the records, but there is no host yet.
     journal = Journal(StderrSink("json" if log == "json" else "text"), time.monotonic)
     try:
-        loaded = load_config(config, tags=tags)
+        loaded = load_config(config, tags=tags, instance=instance)
     except ConfigError as error:
         journal.invalid(error.problems)
         if strict:
             sys.exit(_INVALID)
         _withdraw(os.environ)
     else:
-        _prepare(os.environ, loaded, log, tags)
+        _prepare(os.environ, loaded, log, tags, instance)
     _restore_signals()
     for stream in (sys.stdout, sys.stderr):
         # Either may be closed, which is no reason not to run the service.
@@ -53,13 +61,17 @@ def run(command: Sequence[str], config: str, log: LogChoice, tags: Mapping[str, 
         sys.exit(_NOT_FOUND if missing else _NOT_EXECUTABLE)
 
 
-def _prepare(env: MutableMapping[str, str], config: Config, log: LogChoice, tags: Mapping[str, str]) -> None:
+def _prepare(
+    env: MutableMapping[str, str], config: Config, log: LogChoice, tags: Mapping[str, str], instance: str | None
+) -> None:
     if config.disabled:
         _withdraw(env)
         return
     env["RHEOSTAT_CONFIG"] = config.path
     env["RHEOSTAT_LOG"] = log
     env["RHEOSTAT_TAGS"] = json.dumps(dict(tags))
+    # Empty rather than absent: a launcher further up may have set it.
+    env["RHEOSTAT_INSTANCE"] = instance or ""
     env["RHEOSTAT_START_AFTER"] = str(config.policy.start_after)
     path = env.get("PYTHONPATH")
     env["PYTHONPATH"] = f"{_BOOTSTRAP}{os.pathsep}{path}" if path else _BOOTSTRAP
@@ -84,7 +96,15 @@ def attach(*, forked: bool = False) -> None:
     sink: Sink = LoggerSink() if log == "none" else StderrSink("json" if log == "json" else "text")
     try:
         tags = json.loads(os.environ.get("RHEOSTAT_TAGS", "{}"))
-        govern(os.environ["RHEOSTAT_CONFIG"], tags=tags, observers=(), strict=False, sink=sink, forked=forked)
+        govern(
+            os.environ["RHEOSTAT_CONFIG"],
+            tags=tags,
+            instance=os.environ.get("RHEOSTAT_INSTANCE") or None,
+            observers=(),
+            strict=False,
+            sink=sink,
+            forked=forked,
+        )
     except AlreadyRunning as error:
         Journal(sink, time.monotonic).say(logging.WARNING, "already_running", str(error))
     except BaseException as error:

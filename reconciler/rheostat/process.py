@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import uwsgi
 from .config import Config, load_config, locate
@@ -21,8 +21,16 @@ class AlreadyRunning(RuntimeError):
     """This process is governed already: by another configuration, or by one that has not ended yet."""
 
 
-Asked = tuple[str, Mapping[str, str]]
-"""The file and the tags of a call of `start`."""
+class Asked(NamedTuple):
+    """What a call of `start` asks for: the file, and what is put in the place of its own."""
+
+    path: str
+    tags: Mapping[str, str]
+    instance: str | None = None
+
+    def __str__(self) -> str:
+        instance = f", instance {self.instance!r}" if self.instance else ""
+        return f"{self.path}, tags {self.tags}{instance}"
 
 
 class _Process:
@@ -30,7 +38,7 @@ class _Process:
 
     def __init__(self) -> None:
         self._current: Reconciler | None = None
-        self._asked: Asked = ("", {})
+        self._asked = Asked("", {})
         self._watches_forks = False
 
     @property
@@ -47,13 +55,12 @@ class _Process:
             return None
         if current.is_closing:
             raise AlreadyRunning(
-                f"Rheostat is still stopping the profiler that {self._asked[0]} governs: wait for stop()"
+                f"Rheostat is still stopping the profiler that {self._asked.path} governs: wait for stop()"
             )
         if self._asked == asked:
             return current
         raise AlreadyRunning(
-            f"Rheostat already runs in this process with {self._asked[0]} and tags {dict(self._asked[1])}; asked for "
-            f"{asked[0]} and tags {dict(asked[1])}: stop it first"
+            f"Rheostat already runs in this process with {self._asked}; asked for {asked}: stop it first"
         )
 
     def begin(self, asked: Asked, config: Config, made: "Reconciler") -> "Reconciler":
@@ -138,13 +145,15 @@ def start(
     config: str | os.PathLike[str],
     *,
     tags: Mapping[str, str] | None = None,
+    instance: str | None = None,
     observers: Sequence[Observer] = (),
     strict: bool = False,
 ) -> "Reconciler":
     """Govern the profiler of this process as the YAML file `config` says; returns at once.
 
-    `tags` are added to the configuration's own. Each of `observers` is called, in the control thread, with every
-    `Transition`. A second call with the same file and tags gives the same reconciler, with the observers that it has.
+    `tags` are added to the configuration's own, `instance` takes the place of its own. Each of `observers` is called,
+    in the control thread, with every `Transition`. A second call with the same file, tags and instance gives the same
+    reconciler, with the observers that it has.
 
     An invalid file never stops the service: it is logged as one ERROR, and the reconciler that is returned does
     nothing. With `strict` it raises `ConfigError` instead.
@@ -154,20 +163,23 @@ def start(
         with rheostat.start("config.yaml", tags={"version": "1.4"}) as profiling:
             serve()
     """
-    return govern(config, tags=tags, observers=observers, strict=strict, sink=LoggerSink())
+    return govern(config, tags=tags, instance=instance, observers=observers, strict=strict, sink=LoggerSink())
 
 
 def govern(
     path: str | os.PathLike[str],
     *,
     tags: Mapping[str, str] | None,
+    instance: str | None,
     observers: Sequence[Observer],
     strict: bool,
     sink: Sink,
     forked: bool = False,
 ) -> "Reconciler":
     """What `start` does, with a choice where records go; `forked` if this process was, before Rheostat was there."""
-    asked = (locate(path), _text_only(tags or {}))
+    if not (instance is None or isinstance(instance, str)):
+        raise TypeError(f"instance: found {type(instance).__name__}, expected a text")
+    asked = Asked(locate(path), _text_only(tags or {}), instance or None)
     running = _PROCESS.running(asked)
     if running is not None:
         return running
@@ -176,7 +188,7 @@ def govern(
 
     journal = Journal(sink, time.monotonic)
     try:
-        config = load_config(path, tags=asked[1])
+        config = load_config(path, tags=asked.tags, instance=asked.instance)
     except ConfigError as error:
         if strict:
             raise

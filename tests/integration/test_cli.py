@@ -52,6 +52,16 @@ class Source:
         self.note("close")
 
 
+class Targeted(Source):
+    def __init__(self, options, identity):
+        super().__init__(options, identity)
+        self.identity = identity
+
+    def read(self, wanted):
+        tags = self.identity.tags
+        return Reading({"profiling_enabled": tags.get("role") == "api", "profiling_mode": self.identity.instance})
+
+
 class Unbuildable(Source):
     def __init__(self, options, identity):
         raise RuntimeError("no route to the flags")
@@ -496,6 +506,37 @@ def test_plan_reads_once_and_lets_go(folder: Path) -> None:
 
     assert FINE == ran.returncode, ran.stderr
     assert ["open", "read", "close"] == (folder / "log").read_text().split()
+
+
+def test_plan_of_a_service_with_other_tags_and_another_instance(folder: Path) -> None:
+    """Flags that are targeted are those of the service that the tags and the instance describe, as `run` is told."""
+    source_is(folder, "Targeted")
+    reconfigure(folder, "application: shop\n", "application: shop\ninstance: wall\ntags: {role: worker}\n")
+    as_configured = rows(ended([*MODULE, "plan", "rheostat.yaml"], folder).stdout)
+    options = ["--tag", "role=api", "--instance", "cpu"]
+    as_told = rows(ended([*MODULE, "plan", *options, "rheostat.yaml"], folder).stdout)
+
+    assert ["false", "wall"] == [as_configured[name][1] for name in ("enabled", "mode")]
+    assert ["true", "cpu"] == [as_told[name][1] for name in ("enabled", "mode")]
+
+
+def test_check_of_a_service_with_other_tags(folder: Path) -> None:
+    """A tag that the backend cannot have is found, wherever it comes from."""
+    reconfigure(folder, "{kind: noop}", "{kind: pyroscope}")
+    ran = ended([*RHEOSTAT, "check", "--tag", "a b=c", "rheostat.yaml"], folder)
+
+    assert FINDING == ran.returncode
+    assert "backend: it cannot be built: PermanentError: tags: " in ran.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+@pytest.mark.parametrize(("option", "value"), [("--tag", "role"), ("--tag", "=api"), ("--instance", " ")])
+def test_tags_and_an_instance_that_are_none(folder: Path, command: str, option: str, value: str) -> None:
+    """They are wrong usage."""
+    ran = ended([*RHEOSTAT, command, option, value, "rheostat.yaml"], folder)
+
+    assert INVALID == ran.returncode
+    assert f"argument {option}: found " in ran.stderr
 
 
 @pytest.mark.parametrize(

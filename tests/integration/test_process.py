@@ -66,13 +66,15 @@ def test_start_governs_until_the_block_ends(config: Path, watcher: Watcher) -> N
 
 
 def test_the_same_configuration_gives_the_same_reconciler(config: Path, watcher: Watcher) -> None:
-    """A second start with the same file and tags is the first one; with others it is refused."""
-    with rheostat.start(config, tags={"a": "b"}) as reconciler:
-        assert reconciler is rheostat.start(str(config), tags={"a": "b"})
+    """A second start with the same file, tags and instance is the first one; with others it is refused."""
+    with rheostat.start(config, tags={"a": "b"}, instance="pod-7") as reconciler:
+        assert reconciler is rheostat.start(str(config), tags={"a": "b"}, instance="pod-7")
         with pytest.raises(AlreadyRunning, match="stop it first"):
-            rheostat.start(config, tags={"a": "c"})
+            rheostat.start(config, tags={"a": "c"}, instance="pod-7")
+        with pytest.raises(AlreadyRunning, match="instance 'pod-7'; asked for"):
+            rheostat.start(config, tags={"a": "b"})
         with pytest.raises(AlreadyRunning):
-            rheostat.start(config.parent / "other.yaml", tags={"a": "b"})
+            rheostat.start(config.parent / "other.yaml", tags={"a": "b"}, instance="pod-7")
     with rheostat.start(config) as another:
         assert reconciler is not another
 
@@ -127,10 +129,12 @@ def test_disabled_means_no_thread(config: Path, watcher: Watcher) -> None:
     assert reconciler.stop()
 
 
-def test_tags_that_are_not_text_are_refused(config: Path) -> None:
+def test_tags_and_an_instance_that_are_not_text_are_refused(config: Path) -> None:
     """A mistake in the call is told to the caller."""
     with pytest.raises(TypeError, match="expected texts"):
         rheostat.start(config, tags={"version": 3})  # type: ignore[dict-item]  # the mistake
+    with pytest.raises(TypeError, match="expected a text"):
+        rheostat.start(config, instance=7)  # type: ignore[arg-type]  # the mistake
 
 
 def test_records_carry_their_fields(config: Path, watcher: Watcher, caplog: pytest.LogCaptureFixture) -> None:
