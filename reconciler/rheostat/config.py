@@ -102,6 +102,10 @@ class Config(NamedTuple):
         """Who this process is: called anew in each process, for the pid."""
         return Identity(self.application, self.instance, self.tags, os.getpid())
 
+    def who(self) -> dict[str, Any]:
+        """The fields by which the log lines of one service are told from those of another."""
+        return {"application": self.application, "instance": self.instance, "tags": dict(self.tags)}
+
     def wire(self) -> Wiring:
         """Import the plug-ins' classes, decode their options and compile the rules. Raises `ConfigError`."""
         if self.wiring is not None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, Literal, NoReturn
 
 from .config import Config, load_config
-from .log import Journal, LoggerSink, Sink, StderrSink, describe
+from .log import Journal, LoggerSink, StderrSink, describe
 from .problem import ConfigError
 from .process import AlreadyRunning, govern
 
@@ -46,7 +46,11 @@ def run(
             sys.exit(_INVALID)
         _withdraw(os.environ)
     else:
+        journal.secrets = loaded.secrets
         _prepare(os.environ, loaded, log, tags, instance)
+        if not loaded.disabled:
+            # For what is said where a process has not read the configuration yet, or cannot.
+            os.environ["RHEOSTAT_WHO"] = json.dumps(journal.masked(loaded.who()))
     _restore_signals()
     for stream in (sys.stdout, sys.stderr):
         # Either may be closed, which is no reason not to run the service.
@@ -93,8 +97,10 @@ def _restore_signals() -> None:
 def attach(*, forked: bool = False) -> None:
     """Govern this process, maybe `forked` by one below the launcher, as the environment asks. Never raises."""
     log = os.environ.get("RHEOSTAT_LOG")
-    sink: Sink = LoggerSink() if log == "none" else StderrSink("json" if log == "json" else "text")
+    sink = LoggerSink() if log == "none" else StderrSink("json" if log == "json" else "text")
+    journal = Journal(sink, time.monotonic)
     try:
+        journal.who = json.loads(os.environ.get("RHEOSTAT_WHO", "{}"))
         tags = json.loads(os.environ.get("RHEOSTAT_TAGS", "{}"))
         govern(
             os.environ["RHEOSTAT_CONFIG"],
@@ -102,12 +108,12 @@ def attach(*, forked: bool = False) -> None:
             instance=os.environ.get("RHEOSTAT_INSTANCE") or None,
             observers=(),
             strict=False,
-            sink=sink,
+            journal=journal,
             forked=forked,
         )
     except AlreadyRunning as error:
-        Journal(sink, time.monotonic).say(logging.WARNING, "already_running", str(error))
+        journal.say(logging.WARNING, "already_running", str(error))
     except BaseException as error:
         if not sys.is_finalizing():
             text = f"Rheostat could not start, the process runs unprofiled: {describe(error)}"
-            Journal(sink, time.monotonic).say(logging.ERROR, "start_failed", text)
+            journal.say(logging.ERROR, "start_failed", text)

@@ -101,6 +101,8 @@ class Journal:
         self.sink = sink
         self.clock = clock
         self.secrets = secrets
+        self.who: Fields = {}
+        """Fields of every record: `Config.who`, once a configuration has been read."""
         self._subjects: dict[str, _Subject] = {}
         self._adjusted: dict[Adjustment, None] = {}
 
@@ -111,7 +113,7 @@ class Journal:
 
     def say(self, level: int, event: str, message: str, **fields: Any) -> None:
         try:
-            self.sink.write(level, event, self.mask(message), {k: self._masked(v) for k, v in fields.items()})
+            self.sink.write(level, event, self.mask(message), self.masked({**self.who, **fields}))
         # A host's handler or filter may raise anything; a log line is not worth the control thread.
         except BaseException:
             return
@@ -204,13 +206,14 @@ class Journal:
                 text = text.replace(secret, MASK)
         return text
 
-    def _masked(self, value: Any) -> Any:
+    def masked(self, value: Any) -> Any:
+        """Plain data with its texts masked, however deep."""
         if isinstance(value, str):
             return self.mask(value)
         if isinstance(value, dict):
-            return {key: self._masked(each) for key, each in value.items()}
+            return {key: self.masked(each) for key, each in value.items()}
         if isinstance(value, list):
-            return [self._masked(each) for each in value]
+            return [self.masked(each) for each in value]
         return value
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import uwsgi
 from .config import Config, load_config, locate
 from .forking import FORKS
-from .log import Journal, LoggerSink, Sink
+from .log import Journal, LoggerSink
 from .problem import ConfigError
 from .transition import Observer
 
@@ -163,7 +163,8 @@ def start(
         with rheostat.start("config.yaml", tags={"version": "1.4"}) as profiling:
             serve()
     """
-    return govern(config, tags=tags, instance=instance, observers=observers, strict=strict, sink=LoggerSink())
+    journal = Journal(LoggerSink(), time.monotonic)
+    return govern(config, tags=tags, instance=instance, observers=observers, strict=strict, journal=journal)
 
 
 def govern(
@@ -173,10 +174,10 @@ def govern(
     instance: str | None,
     observers: Sequence[Observer],
     strict: bool,
-    sink: Sink,
+    journal: Journal,
     forked: bool = False,
 ) -> "Reconciler":
-    """What `start` does, with a choice where records go; `forked` if this process was, before Rheostat was there."""
+    """What `start` does, with a choice of the journal; `forked` if this process was, before Rheostat was there."""
     if not (instance is None or isinstance(instance, str)):
         raise TypeError(f"instance: found {type(instance).__name__}, expected a text")
     asked = Asked(locate(path), _text_only(tags or {}), instance or None)
@@ -186,7 +187,6 @@ def govern(
     with FORKS.held_off():
         from .reconciler import Reconciler
 
-    journal = Journal(sink, time.monotonic)
     try:
         config = load_config(path, tags=asked.tags, instance=asked.instance)
     except ConfigError as error:
@@ -194,7 +194,7 @@ def govern(
             raise
         journal.invalid(error.problems)
         return Reconciler(None, (), journal, str(error))
-    journal.secrets = config.secrets
+    journal.secrets, journal.who = config.secrets, config.who()
     return _PROCESS.begin(asked, config, Reconciler(config, tuple(observers), journal, forked=forked))
 
 

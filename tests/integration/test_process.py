@@ -1,6 +1,7 @@
 """`rheostat.start` in a process: one reconciler, no harm, forks."""
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -146,6 +147,8 @@ def test_records_carry_their_fields(config: Path, watcher: Watcher, caplog: pyte
     assert ("transition", 1, "stopped", "running") == (
         first.rheostat_event, first.rheostat_seq, first.rheostat_from, first.rheostat_to
     )  # type: ignore[attr-defined]  # they come from extra  # fmt: skip
+    who = {name: getattr(first, f"rheostat_{name}") for name in ("application", "instance", "tags")}
+    assert {"application": "shop", "instance": os.uname().nodename, "tags": {}} == who
     assert "transitions" not in {each.name.partition(".")[0] for each in caplog.records}
 
 

@@ -345,6 +345,7 @@ def test_broken_configuration_as_json(folder: Path) -> None:
 
     assert ("ERROR", "invalid_config") == (error["level"], error["event"])
     assert 2 == len(error["problems"])
+    assert set() == {"application", "instance", "tags"} & error.keys()
 
 
 def test_broken_configuration_leaves_the_application_alone(folder: Path) -> None:
@@ -435,7 +436,7 @@ def test_configuration_that_vanishes_before_it_is_read_again(folder: Path) -> No
     (folder / "app.py").write_text(f"import os\nos.unlink('rheostat.yaml')\n{APP}")
     with governed(folder) as child:
         error = child.event("invalid_config")
-        assert ("ERROR", child.process.pid) == (error["level"], error["pid"])
+        assert ("ERROR", child.process.pid, "shop") == (error["level"], error["pid"], error["application"])
         assert 7 == child.finish()
         assert 1 == len(errors(child.err.rest()))
 
@@ -543,6 +544,7 @@ def test_one_thread_in_the_steady_state(folder: Path) -> None:
 
 def test_python_without_rheostat(folder: Path) -> None:
     """Another Python below, which lacks Rheostat, runs unprofiled and says so in one line of the chosen format."""
+    reconfigure(folder, "application: shop\n", "application: shop\ntags: {role: api}\n")
     venv.create(folder / "other", with_pip=False, symlinks=True)
     with governed(folder, str(folder / "other" / "bin" / "python"), "app.py") as child:
         line = child.err.next()
@@ -551,11 +553,22 @@ def test_python_without_rheostat(folder: Path) -> None:
     assert "runs unprofiled" in line
     found = parsed(line)
     assert ("ERROR", child.process.pid) == (found.get("level"), found.get("pid"))
+    assert ("shop", {"role": "api"}) == (found.get("application"), found.get("tags"))
+
+
+def test_python_without_rheostat_tells_no_secret(folder: Path) -> None:
+    """A secret that a tag holds, too, is masked in the one line of a process that cannot read the configuration."""
+    reconfigure(folder, "{kind: noop}", '{kind: pyroscope, auth_token: "${TOKEN}"}')
+    reconfigure(folder, "application: shop\n", 'application: shop\ntags: {token: "${TOKEN}"}\n')
+    venv.create(folder / "other", with_pip=False, symlinks=True)
+    with governed(folder, str(folder / "other/bin/python"), "app.py", env={"TOKEN": "hunter22"}) as child:
+        assert {"token": "***"} == child.event("start_failed")["tags"]
+        assert 7 == child.finish()
 
 
 # The log
 
-ALWAYS = {"time", "level", "event", "pid", "message"}
+ALWAYS = {"time", "level", "event", "pid", "message", "application", "instance", "tags"}
 OF_A_TRANSITION = {"seq", "from", "to", "trigger", "cause", "settings", "adjustments", "duration_ms"}
 
 
@@ -613,6 +626,42 @@ def test_fields_of_the_json_log(folder: Path) -> None:
         assert event["time"].endswith("Z")
         assert child.process.pid == event["pid"]
         assert "\n" not in event["message"]
+
+
+def test_lines_of_a_fleet_can_be_told_apart(folder: Path) -> None:
+    """Each line of JSON says of which application and instance it is, with which tags, as the launcher was told."""
+    reconfigure(folder, "application: shop\n", "application: shop\ninstance: a\ntags: {role: api}\n")
+    options = ["--tag", "version=7", "--instance", "pod-3"]
+    with Child(run(sys.executable, "app.py", options=options), folder) as child:
+        running(child)
+        assert 7 == child.finish()
+        events = child.events()
+
+    who = {"application": "shop", "instance": "pod-3", "tags": {"role": "api", "version": "7"}}
+    assert [who] * len(events) == [{name: event[name] for name in who} for event in events]
+
+
+def test_a_launcher_below_another_is_told_its_own_instance(folder: Path) -> None:
+    """What the outer one was told is not for the inner one's service."""
+    reconfigure(folder, "application: shop\n", "application: shop\ninstance: a\n")
+    with Child(run(*run(sys.executable, "app.py"), options=["--instance", "pod-3"]), folder) as child:
+        assert "a" == running(child)["instance"]
+        assert 7 == child.finish()
+
+
+def test_the_json_line_of_the_readme(folder: Path) -> None:
+    """It has the fields that a real one has, in their order, and those of its parts."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    flip(folder, f"{ON}profiling_sample_rate: 1000\n")
+    with governed(folder) as child:
+        made = running(child)
+        assert 7 == child.finish()
+
+    assert list(made) == list(shown)
+    for name in ("cause", "settings"):
+        assert made[name].keys() <= shown[name].keys()
+    assert [list(each) for each in made["adjustments"]] == [list(each) for each in shown["adjustments"]]
 
 
 def test_text_log(folder: Path) -> None:

@@ -146,6 +146,13 @@ def test_secrets_are_masked_wherever_they_appear(journal: Journal, memory: Memor
     assert {"cause": {"detail": "x ***"}, "problems": ["***y"]} == memory.records[0][3]
 
 
+def test_a_secret_in_what_every_record_says_is_masked(journal: Journal, memory: Memory) -> None:
+    """A tag may hold what an option holds."""
+    journal.who = {"application": "shop", "tags": {"token": "hunter22"}}
+    journal.say(logging.INFO, "closed", "it ends")
+    assert {"application": "shop", "tags": {"token": "***"}} == memory.records[0][3]
+
+
 def test_a_secret_that_begins_like_another_is_masked_whole(memory: Memory, clock: Clock) -> None:
     """The order in which secrets were read leaves no part of one in the log."""
     Journal(memory, clock, ["hunter", "hunter22"]).say(logging.INFO, "closed", "refused: hunter22")

@@ -181,6 +181,7 @@ def _complain(text):
 
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = {"time": now, "level": "ERROR", "event": "start_failed", "pid": os.getpid(), "message": message}
+        line.update(json.loads(os.environ.get("RHEOSTAT_WHO", "{}")))
         sys.stderr.write(json.dumps(line) + "\n")
     else:
         sys.stderr.write("ERROR rheostat[{}]: {}\n".format(os.getpid(), message))
