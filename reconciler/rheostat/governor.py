@@ -267,7 +267,7 @@ class Governor:
             try:
                 wiring = config.wire()
                 backend = wiring.backend.build(config.identity())
-                self._sources = open_sources(wiring.sources, config.identity(), wake)
+                self._sources = open_sources(wiring.sources, config.identity(), wake, time.monotonic)
             except ConfigError as error:
                 self._give_up(error)
                 return

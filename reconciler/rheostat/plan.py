@@ -61,7 +61,7 @@ def _look(config: Config, wiring: Wiring) -> Seen:
     sources: Mapping[str, FlagSource] = {}
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
     try:
-        sources = open_sources(wiring.sources, config.identity(), bell.ring)
+        sources = open_sources(wiring.sources, config.identity(), bell.ring, time.monotonic)
         return _wait(Watch(sources, wiring.rules.wanted, config.policy.kill_switch, journal), bell)
     except BaseException as error:
         return Seen((Knowledge(reason=journal.describe(error)),), killed=False)

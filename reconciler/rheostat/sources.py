@@ -1,6 +1,6 @@
 """From a configuration's sources to open ones."""
 
-import time
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import ClassVar, Final
@@ -15,12 +15,21 @@ _BUILD_AGAIN: Final = 30.0
 
 
 def open_sources(
-    plugins: Mapping[str, Plugin], identity: Identity, changed: Callable[[], None]
+    plugins: Mapping[str, Plugin], identity: Identity, changed: Callable[[], None], clock: Callable[[], float]
 ) -> Mapping[str, FlagSource]:
-    """Build and open them. What a lone source raises is raised; of several, one that fails is passed over."""
+    """Build and open them; `clock` gives monotonic seconds.
+
+    What a lone source raises is raised; of several, one that fails is passed over.
+    """
     if len(plugins) > 1:
-        return {name: _Layer(plugin, identity, changed) for name, plugin in plugins.items()}
+        return {name: _Layer(plugin, identity, changed, clock) for name, plugin in plugins.items()}
     return {name: _opened(plugin, identity, changed) for name, plugin in plugins.items()}
+
+
+def built_sources(opened: Mapping[str, FlagSource]) -> Mapping[str, FlagSource]:
+    """What `open_sources` has opened, as the plug-ins made it, without the layers that cannot be built."""
+    own = {name: source.source if isinstance(source, _Layer) else source for name, source in opened.items()}
+    return {name: source for name, source in own.items() if source is not None}
 
 
 def _opened(plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> FlagSource:
@@ -36,40 +45,46 @@ def _opened(plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> 
 
 
 class _Layer:
-    """Builds a source when it is first read, and again until that works, so that the other layers work meanwhile."""
+    """Builds a source, and tries again until that works, so that the other layers work meanwhile."""
 
     Options: ClassVar[type] = dict
 
-    def __init__(self, plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, plugin: Plugin, identity: Identity, changed: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
         self._plugin = plugin
         self._identity = identity
         self._changed = changed
-        self._source: FlagSource | None = None
+        self._clock = clock
         self._failure = ""
-        self._retry_at = 0.0
+        self._retry_at = -math.inf
+        self.source = self._built()
+        """None while it cannot be built."""
 
     @property
     def poll_interval(self) -> float | None:
-        return None if self._source is None else self._source.poll_interval
+        return None if self.source is None else self.source.poll_interval
 
     def open(self, changed: Callable[[], None]) -> None:
-        """Nothing to do: the source is opened once it is built."""
+        """Nothing to do: the source is opened when it is built."""
 
     def read(self, wanted: Mapping[str, type]) -> Reading:
-        if self._source is None:
-            self._source = self._build()
-        return self._source.read(wanted)
+        if self.source is None:
+            self.source = self._built()
+        if self.source is None:
+            raise SourceUnavailable(self._failure, self._retry_at)
+        return self.source.read(wanted)
 
     def close(self) -> None:
-        if self._source is not None:
-            self._source.close()
+        if self.source is not None:
+            self.source.close()
 
-    def _build(self) -> FlagSource:
-        now = time.monotonic()
-        if not self._failure or now >= self._retry_at:
+    def _built(self) -> FlagSource | None:
+        now = self._clock()
+        if now >= self._retry_at:
             try:
                 return _opened(self._plugin, self._identity, self._changed)
             except BaseException as error:
                 self._failure = f"it could not be built: {text_of(error)}"
                 self._retry_at = now + _BUILD_AGAIN
-        raise SourceUnavailable(self._failure, self._retry_at)
+        return None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from children import MODULE, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
+from rheostat.testing import Simulation
 
 HAS_PROC = Path("/proc/self/status").exists()
 LONG = "1h"
@@ -877,6 +878,42 @@ def test_source_that_raises(folder: Path) -> None:
         events = child.events()
     assert ["source_unavailable", "closed"] == [event["event"] for event in events]
     assert "KeyError: 'odd'" in events[0]["message"]
+
+
+@pytest.mark.parametrize("layer", ["Unbuildable", "Leaving"])
+def test_a_simulation_says_what_a_process_says(folder: Path, monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
+    """With a layer that cannot be built both complain of it, with the same words, and run as the other layers say."""
+    (folder / "strangers.py").write_text(STRANGERS)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "strangers", raising=False)
+    good = '{kind: "rheostat.testing:ScriptedSource", profiling_enabled: true, profiling_sample_rate: 9999}'
+    reconfigure(
+        folder,
+        "{kind: yaml, path: flags.yaml, poll_interval: 10ms}",
+        f"{{kind: layers, layers: [{{kind: 'strangers:{layer}', file: switch}}, {good}]}}",
+    )
+    reconfigure(folder, "kind: noop", 'kind: "rheostat.testing:ProbedBackend"')
+    reconfigure(folder, "sample_rate: {", "rate: {")
+    reconfigure(folder, "application: shop\n", "application: shop\ninstance: a\n")
+    with governed(folder) as child:
+        running(child)
+        real = [parsed(line) for line in child.err.seen]
+        assert 7 == child.finish()
+    with Simulation((folder / "rheostat.yaml").read_text()) as it:
+        it.advance(1.0)
+        simulated = [{**line.fields, "event": line.event, "message": line.message} for line in it.log.lines]
+        assert ({"rate": 250}, 1) == (it.backend.session, len(it.sources))
+
+    assert ["source_unavailable", "adjusted", "transition"] == [each["event"] for each in real]
+    assert "it could not be built" in real[0]["message"]
+    assert [_lasting(each) for each in real] == [_lasting(each) for each in simulated]
+
+
+def _lasting(event: Event) -> Event:
+    """Without what differs from one process to the next."""
+    message = re.sub(r"\(\d+ ms\)", "", event["message"])
+    left_out = {"time", "level", "pid", "duration_ms"}
+    return {name: value for name, value in event.items() if name not in left_out} | {"message": message}
 
 
 def test_flags_file_that_comes_and_goes(folder: Path) -> None:

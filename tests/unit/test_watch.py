@@ -107,8 +107,8 @@ class Willing(ScriptedSource):
 def test_a_layer_that_cannot_be_built_does_not_stand_in_the_others_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again later, and not at every look."""
     now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    sources = open_sources({"1": Plugin(Refusing, {}), "2": Plugin(Willing, {})}, IDENTITY, lambda: None)
+    plugins = {"1": Plugin(Refusing, {}), "2": Plugin(Willing, {})}
+    sources = open_sources(plugins, IDENTITY, lambda: None, lambda: now)
     watch = Watch(sources, WANTED, None, Journal(Log(VirtualClock()), lambda: now))
     seen = watch.look(now)
     assert "1: it could not be built: OSError: no route to host" == seen.trouble
@@ -123,7 +123,7 @@ def test_a_layer_that_cannot_be_built_does_not_stand_in_the_others_way(monkeypat
 def test_a_lone_source_that_cannot_be_built_raises() -> None:
     """There is nothing else to go on with."""
     with pytest.raises(OSError, match="no route to host"):
-        open_sources({"": Plugin(Refusing, {})}, IDENTITY, lambda: None)
+        open_sources({"": Plugin(Refusing, {})}, IDENTITY, lambda: None, VirtualClock())
 
 
 class Unopenable(ScriptedSource):
@@ -142,4 +142,4 @@ class Unopenable(ScriptedSource):
 def test_what_opening_raised_is_what_is_told() -> None:
     """However closing goes afterwards."""
     with pytest.raises(OSError, match="no route to host"):
-        open_sources({"": Plugin(Unopenable, {})}, IDENTITY, lambda: None)
+        open_sources({"": Plugin(Unopenable, {})}, IDENTITY, lambda: None, VirtualClock())

@@ -14,6 +14,7 @@ from rheostat.calls import Returned, run
 from rheostat.config import Config, load_config
 from rheostat.log import Journal
 from rheostat.loop import Loop
+from rheostat.sources import built_sources, open_sources
 
 from .faulty_backend import BackendCall, FaultyBackend
 from .virtual import VirtualClock
@@ -92,7 +93,7 @@ class Simulation:
         observers: Sequence[Observer] = (),
         luck: float = 0.5,
     ) -> None:
-        """Raises `ConfigError`."""
+        """Raises `ConfigError`, and what a backend or a lone source raises when it is built."""
         self._folder = tempfile.TemporaryDirectory(prefix="rheostat-")
         self.config = config
         self.clock = VirtualClock()
@@ -115,24 +116,22 @@ class Simulation:
     def _begin(self, inherited: State | None) -> None:
         config, wiring = self._loaded, self._loaded.wire()
         identity = Identity(config.application, config.instance, config.tags, self._pid)
-        self.sources: Mapping[str, FlagSource] = {
-            name: plugin.build(identity) for name, plugin in wiring.sources.items()
-        }
         self.backend: Any = wiring.backend.build(identity)
         assert isinstance(self.backend, FaultyBackend), "a simulation needs a FaultyBackend"
         self._woken = True
         self._in_flight: _InFlight | None = None
         self._overlapped = False
-        for source in self.sources.values():
-            source.open(self._wake)
+        journal = Journal(self.log, self.clock, config.secrets)
+        journal.who = config.who()
+        self._opened = open_sources(wiring.sources, identity, self._wake, self.clock)
         self._loop = Loop(
             rules=wiring.rules,
             policy=config.policy,
             identity=identity,
-            sources=self.sources,
+            sources=self._opened,
             backend=self.backend,
             calls=self,
-            journal=Journal(self.log, self.clock, config.secrets),
+            journal=journal,
             clock=self.clock,
             random=lambda: self._luck,
             wake=self._wake,
@@ -152,8 +151,13 @@ class Simulation:
         return Path(self._folder.name)
 
     @property
+    def sources(self) -> Mapping[str, FlagSource]:
+        """By layer; a lone one has an empty name, and a layer that cannot be built is not there."""
+        return built_sources(self._opened)
+
+    @property
     def source(self) -> Any:
-        """The first source, or the only one."""
+        """The first source that could be built, or the only one."""
         return next(iter(self.sources.values()))
 
     @property
