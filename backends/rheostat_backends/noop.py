@@ -20,7 +20,9 @@ class NoopBackend:
         self._running = False
 
     def start(self, settings: Mapping[str, Value]) -> None:
-        shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+        shown = ", ".join(
+            f"{name}={value if str(value).isprintable() else repr(value)}" for name, value in settings.items()
+        )
         with hold_off_forks():
             _LOGGER.info("would start profiling %s with %s", self._application, shown or "the profiler's defaults")
         self._running = True

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -125,6 +125,10 @@ class LaunchDarklySource:
                 reading = self._evaluate(wanted)
                 self._reading = self._reading if reading.is_same_as(self._reading) else reading
         return self._reading
+
+    def known_flags(self) -> Iterable[str]:
+        with self._log.speaking():
+            return list(self._client.all_flags_state(self._context).to_values_map())
 
     def close(self) -> None:
         self._closed = True

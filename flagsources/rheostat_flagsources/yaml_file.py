@@ -3,11 +3,11 @@
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from rheostat import Duration, FilePath, Identity, InvalidOptions, Reading, SourceUnavailable, parse_flags
+from rheostat import Duration, FilePath, Identity, InvalidOptions, Reading, SourceUnavailable, flag_names, parse_flags
 
 LARGEST: Final = 64 * 1024
 """Bytes a flags file may have."""
@@ -75,6 +75,9 @@ class YamlFileSource:
         if isinstance(self._found, Reading):
             return self._found
         raise SourceUnavailable(self._found)
+
+    def known_flags(self) -> Iterable[str]:
+        return () if self._data is None else flag_names(self._data, str(self._path))
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -12,8 +12,8 @@ from .backend import Backend, BackendError, Health, Parameter, PermanentError, P
 from .desired import Adjustment, Desired
 from .duration import Duration
 from .filepath import FilePath
-from .flagfile import parse_flags
-from .flagsource import FlagSource, NotReady, Reading, SourceUnavailable
+from .flagfile import flag_names, parse_flags
+from .flagsource import FlagSource, KnowsFlags, NotReady, Reading, SourceUnavailable
 from .forking import hold_off_forks
 from .identity import Identity
 from .machine import State, Trigger
@@ -49,6 +49,7 @@ __all__ = [
     "HostObject",
     "Identity",
     "InvalidOptions",
+    "KnowsFlags",
     "NotReady",
     "Observer",
     "Operation",
@@ -71,6 +72,7 @@ __all__ = [
     "Url",
     "Value",
     "VendorLog",
+    "flag_names",
     "hold_off_forks",
     "import_vendor",
     "is_inherited",

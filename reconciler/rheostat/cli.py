@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -179,7 +180,9 @@ def _unreachable(config: Config) -> list[str]:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    made = plan(_load(options))
+    # What is piped goes to a file or to another program, which is to have all of it.
+    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    made = plan(_load(options), width)
     print("\n".join(made.lines))
     return FINDING if made.finding else FINE
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .document import Node, Scalar, parse_yaml
+from .document import Entry, Node, Scalar, parse_yaml
 from .flagsource import Reading, SourceUnavailable
 from .problem import ConfigError
 
@@ -16,10 +16,7 @@ def parse_flags(data: bytes, name: str, wanted: Mapping[str, type]) -> Reading:
     >>> parse_flags(b"profiling_enabled: on", "flags.yaml", {"profiling_enabled": bool}).values
     {'profiling_enabled': True}
     """
-    try:
-        entries = parse_yaml(data, name).entries
-    except ConfigError as error:
-        raise SourceUnavailable(str(error)) from None
+    entries = _entries(data, name)
     found = {flag: entries[flag].node for flag in wanted if flag in entries}
     return Reading(
         values={flag: _value(node, wanted[flag]) for flag, node in found.items()},
@@ -30,6 +27,18 @@ def parse_flags(data: bytes, name: str, wanted: Mapping[str, type]) -> Reading:
             if not isinstance(node, Scalar)
         },
     )
+
+
+def flag_names(data: bytes, name: str) -> list[str]:
+    """All flags that such a document defines. Raises `SourceUnavailable`."""
+    return list(_entries(data, name))
+
+
+def _entries(data: bytes, name: str) -> Mapping[str, Entry]:
+    try:
+        return parse_yaml(data, name).entries
+    except ConfigError as error:
+        raise SourceUnavailable(str(error)) from None
 
 
 def _value(node: Node, kind: type) -> object:

@@ -1,6 +1,6 @@
 """The contract of flag sources: where desired state comes from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -75,3 +75,14 @@ class FlagSource(Protocol):
 
     def close(self) -> None:
         """Let go of everything, in bounded time, however often it is called."""
+
+
+@runtime_checkable
+class KnowsFlags(Protocol):
+    """What a flag source has beside `FlagSource` if it can tell which flags there are, wanted or not."""
+
+    def known_flags(self) -> Iterable[str]:
+        """Their names, from memory, after a `read` that gave a reading.
+
+        Called by ``rheostat plan`` only, for the nearest name to one that is not defined; what it raises is ignored.
+        """

@@ -1,22 +1,31 @@
 """What Rheostat would do now: one look at the live source, without touching the profiler."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Final, NamedTuple
 
 from .config import Config, Wiring
-from .flagsource import FlagSource, Reading
+from .flagsource import FlagSource, KnowsFlags, Reading
 from .lease import Intent, Knowledge, decide, overlay
 from .log import Journal, Nowhere
+from .problem import did_you_mean
 from .rules import Resolution, Rules, Setting, resolve
-from .sources import open_sources
-from .values import printable
+from .sources import built_sources, open_sources
+from .table import columns
+from .values import printable, shorten
 from .wake import Wake
 from .watch import Seen, Watch
 
 PATIENCE: Final = 5.0
 """Seconds that a source has to answer."""
+
+_MOST_FLAGS: Final = 100_000
+"""Of one source: a nearest name is looked for among these."""
+
+_LIKENESS: Final = 0.8
+"""Of two names of flags: less would find all that begin alike, as those of one product do."""
 
 _HEAD: Final = ("setting", "flag", "asked", "given", "rule", "reason")
 
@@ -28,26 +37,27 @@ class Plan(NamedTuple):
     finding: bool
 
 
-def plan(config: Config) -> Plan:
-    """Read the sources once and say, per setting, what was asked, what is given and why. Raises `ConfigError`."""
+def plan(config: Config, width: int | None = None) -> Plan:
+    """Read the sources once and say, per setting, what was asked, what is given and why.
+
+    The table is cut to `width` columns of a terminal; None: nothing is cut. Raises `ConfigError`.
+    """
     wiring = config.wire()
-    seen = _look(config, wiring)
+    seen, others = _look(config, wiring)
     now, lease = time.monotonic(), config.policy.hold_last_good
     reading = overlay([each for each in seen.layers if each.holds(lease, now)])
     silent = [_silence(each) for each in seen.layers if each.reason]
     if reading is None:
         return Plan([*silent, "", "It would stay off."], True)
     intent = decide(wiring.rules, seen.layers, killed=seen.killed, lease=lease, now=now, held={})
-    table = [_HEAD, *_rows(wiring.rules, reading)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
     finding = bool(intent.resolution.adjustments or seen.killed or silent)
     return Plan([*lines, "", *silent, _verdict(config, intent)], finding)
 
 
 def silent_sources(config: Config) -> list[str]:
     """Those that do not answer now, and why. Raises `ConfigError`."""
-    return [_silence(each) for each in _look(config, config.wire()).layers if each.reason]
+    return [_silence(each) for each in _look(config, config.wire()).seen.layers if each.reason]
 
 
 def _silence(layer: Knowledge) -> str:
@@ -55,16 +65,24 @@ def _silence(layer: Knowledge) -> str:
     return f"the flag source{name} does not answer: {layer.reason}"
 
 
-def _look(config: Config, wiring: Wiring) -> Seen:
+class _Look(NamedTuple):
+    """What the sources said, and the flags that they know beside those that are wanted, if one of these is missing."""
+
+    seen: Seen
+    others: Collection[str] = ()
+
+
+def _look(config: Config, wiring: Wiring) -> _Look:
     """What the sources say, once they do or their time is up. Their constructors, too, are strangers' code."""
     bell = Wake()
     sources: Mapping[str, FlagSource] = {}
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
     try:
         sources = open_sources(wiring.sources, config.identity(), bell.ring, time.monotonic)
-        return _wait(Watch(sources, wiring.rules.wanted, config.policy.kill_switch, journal), bell)
+        seen = _wait(Watch(sources, wiring.rules.wanted, config.policy.kill_switch, journal), bell)
+        return _Look(seen, _other_flags(sources, wiring.rules.wanted) if _lacks_flags(seen, wiring.rules) else ())
     except BaseException as error:
-        return Seen((Knowledge(reason=journal.describe(error)),), killed=False)
+        return _Look(Seen((Knowledge(reason=journal.describe(error)),), killed=False))
     finally:
         for source in sources.values():
             with suppress(BaseException):
@@ -81,7 +99,22 @@ def _wait(watch: Watch, bell: Wake) -> Seen:
         bell.wait(min(watch.interval(), until - now))
 
 
-def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:
+def _lacks_flags(seen: Seen, rules: Rules) -> bool:
+    readings = [each.reading for each in seen.layers if each.reading is not None]
+    return any(not any(flag in each.values for each in readings) for flag in rules.wanted)
+
+
+def _other_flags(sources: Mapping[str, FlagSource], wanted: Collection[str]) -> set[str]:
+    known: set[str] = set()
+    for source in built_sources(sources).values():
+        # Strangers' code, and only for a hint.
+        with suppress(BaseException):
+            if isinstance(source, KnowsFlags):
+                known.update(each for each in islice(source.known_flags(), _MOST_FLAGS) if type(each) is str)
+    return known.difference(wanted)
+
+
+def _rows(rules: Rules, reading: Reading, others: Collection[str]) -> Iterator[tuple[str, ...]]:
     # What the flags alone come to, though something stronger may turn it off.
     resolution = resolve(rules, reading, {})
     adjustments = {each.setting: each for each in resolution.adjustments}
@@ -94,7 +127,7 @@ def _rows(rules: Rules, reading: Reading) -> Iterator[tuple[str, ...]]:
             _asked(setting, reading),
             "(left out)" if given is None else _text(given),
             adjusted.rule if adjusted is not None else "",
-            reading.reasons.get(setting.flag or "", ""),
+            _reason(setting.flag or "", reading, others),
         )
 
 
@@ -105,11 +138,19 @@ def _given(setting: Setting, reading: Reading, resolution: Resolution) -> object
 def _asked(setting: Setting, reading: Reading) -> str:
     if setting.flag is None:
         return ""
-    return _text(printable(reading.values[setting.flag])) if setting.flag in reading.values else "(not defined)"
+    return _text(reading.values[setting.flag]) if setting.flag in reading.values else "(not defined)"
+
+
+def _reason(flag: str, reading: Reading, others: Collection[str]) -> str:
+    """The source's, and the nearest of the other flags to one that is not defined."""
+    is_defined = flag in reading.values or flag in reading.errors
+    hint = "" if is_defined or not flag else did_you_mean(flag, others, _LIKENESS)
+    return "; ".join(filter(None, (reading.reasons.get(flag, ""), hint)))
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    shown = printable(value)
+    return str(shown).lower() if isinstance(shown, bool) or shown is None else str(shown)
 
 
 def _verdict(config: Config, intent: Intent) -> str:
@@ -118,6 +159,6 @@ def _verdict(config: Config, intent: Intent) -> str:
     desired = intent.resolution.desired
     if not desired.on:
         return f"It would stay off: {intent.forced_by}." if intent.forced_by is not None else "It would stay off."
-    settings = " ".join(f"{name}={_text(value)}" for name, value in desired.settings.items())
+    settings = " ".join(f"{shorten(name)}={_text(value)}" for name, value in desired.settings.items())
     kind = config.sections.backend.kind if config.sections.backend is not None else ""
     return f"It would run {kind}: {settings or 'its defaults'}"

@@ -67,10 +67,13 @@ def shown_key(key: str) -> str:
     return key if name.end() == len(key) else f"{name[0]}…"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` for the nearest of the known words, or an empty string."""
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """``did you mean 'x'?`` for the nearest of the known words, or an empty string.
+
+    `likeness` is the least of it, from 0 to 1, that counts as near.
+    """
     # Only errors pay for this import.
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f"did you mean {near[0]!r}?" if near else ""

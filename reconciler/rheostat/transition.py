@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from .desired import Adjustment
 from .machine import State, Trigger
-from .values import Value
+from .values import Value, printable
 
 CauseKind = Literal["flag", "kill_switch", "lease", "source", "backend", "fork", "close"]
 
@@ -50,7 +50,7 @@ class Transition(NamedTuple):
 
     def __str__(self) -> str:
         took = "" if self.duration_ms is None else f" ({self.duration_ms:.0f} ms)"
-        runs = " ".join(f"{name}={value}" for name, value in self.settings.items())
+        runs = " ".join(f"{name}={printable(value)}" for name, value in self.settings.items())
         return f"{self.from_state} -> {self.to_state}{took}: {self.cause}" + (f"; {runs}" if runs else "")
 
 

@@ -1,13 +1,19 @@
+import fcntl
 import importlib.util
 import os
+import pty
 import re
+import struct
+import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import rheostat
-from children import MODULE, RHEOSTAT, ended
+from children import MODULE, PATIENCE, RHEOSTAT, ended, environment
 from rheostat.cli import main
 
 FINE, FINDING, INVALID = 0, 1, 2
@@ -60,6 +66,17 @@ class Targeted(Source):
     def read(self, wanted):
         tags = self.identity.tags
         return Reading({"profiling_enabled": tags.get("role") == "api", "profiling_mode": self.identity.instance})
+
+
+class Knowing(Source):
+    def known_flags(self):
+        self.note("known_flags")
+        return ["profiling_sample_rat", "profiling_mode", 7]
+
+
+class Unknowing(Knowing):
+    def known_flags(self):
+        raise SystemExit("no list of flags")
 
 
 class Unbuildable(Source):
@@ -555,6 +572,108 @@ def test_plan_of_a_source_that_raises(folder: Path, kind: str, why: str) -> None
     assert FINDING == ran.returncode
     assert why in ran.stdout
     assert "Traceback" not in ran.stderr
+
+
+NASTY = r"\e[31mred\a\r\n\u202e"
+
+
+def on_a_terminal(command: list[str], folder: Path, columns: int) -> list[str]:
+    """The lines that a command writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: value for name, value in environment().items() if name != "COLUMNS"}
+    with subprocess.Popen(command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        written = b""
+        # Linux tells the end of a terminal by an error.
+        with suppress(OSError):
+            while part := os.read(ours, 4096):
+                written += part
+        process.wait(PATIENCE)
+    os.close(ours)
+    return written.decode().replace("\r\n", "\n").splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_plan_fits_the_terminal(folder: Path, columns: int) -> None:
+    """However long a value or a path is, each line of the table fits, and what is cut ends with an ellipsis."""
+    (folder / "flags.yaml").write_text(f"profiling_enabled: true\nprofiling_mode: {'x' * 500}\n")
+    lines = on_a_terminal([*RHEOSTAT, "plan", "rheostat.yaml"], folder, columns)
+    table = lines[: lines.index("")]
+
+    assert 5 == len(table)
+    assert columns >= max(map(len, table)) > columns - 10
+    assert {"enabled", "sample_rate", "mode"} < rows("\n".join(table)).keys()
+    assert "…" in rows("\n".join(table))["mode"][1]
+
+
+def test_plan_in_a_pipe_is_not_cut(folder: Path) -> None:
+    """Another program gets the rule and the reason in full, whatever the terminal is."""
+    (folder / "flags.yaml").write_text("profiling_enabled: true\nprofiling_sample_rate: [1, 2]\n")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder, {"COLUMNS": "60"})
+
+    found = f"{folder / 'flags.yaml'}:2:24: found a list, expected a plain value"
+    assert f"the source says: {found}; otherwise the default" == rows(ran.stdout)["sample_rate"][3]
+
+
+@pytest.mark.parametrize("place", ["flag", "default", "constant", "setting"])
+def test_nothing_in_a_plan_commands_the_terminal(folder: Path, place: str) -> None:
+    """Escape sequences are shown, not obeyed, whether a flag, a default or a name has them."""
+    if place == "flag":
+        reconfigure(folder, "default: gil, clamp: {choices: [gil, cpu, wall], otherwise: default}", "default: gil")
+        (folder / "flags.yaml").write_text(f'profiling_enabled: true\nprofiling_mode: "{NASTY}"\n')
+    elif place == "default":
+        reconfigure(
+            folder, "default: gil, clamp: {choices: [gil, cpu, wall], otherwise: default}", f'default: "{NASTY}"'
+        )
+    elif place == "constant":
+        reconfigure(folder, "upload_interval: 10", f'upload_interval: "{NASTY}"')
+    else:
+        reconfigure(folder, "upload_interval: 10", f'"{NASTY}": 10')
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert "\\x1b[31mred" in ran.stdout
+    assert [] == [line for line in ran.stdout.split("\n") if not line.isprintable()]
+
+
+def test_plan_tells_the_nearest_flag_that_the_source_knows(folder: Path) -> None:
+    """A flag that the source does not define may be misspelt there or here; one that is wanted anyway is not meant."""
+    (folder / "flags.yaml").write_text("profiling_enabled: true\nprofiling_sample_rat: 97\nother: 1\n")
+    ran = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder)
+
+    assert FINE == ran.returncode
+    assert "did you mean 'profiling_sample_rat'?" == rows(ran.stdout)["sample_rate"][4]
+    assert ["", "line 1"] == [rows(ran.stdout)[name][4] for name in ("mode", "enabled")]
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("Knowing", "did you mean 'profiling_sample_rat'?"), ("Unknowing", "")])
+def test_plan_with_a_class_that_may_know_flags(folder: Path, kind: str, hint: str) -> None:
+    """What it says is taken with care, and what it raises is ignored."""
+    source_is(folder, kind)
+    ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
+
+    assert (FINE, "") == (ran.returncode, ran.stderr)
+    assert ["", hint] == [rows(ran.stdout)[name][4] for name in ("mode", "sample_rate")]
+
+
+def test_a_layer_below_knows_flags_too(folder: Path) -> None:
+    """One that cannot be built knows none."""
+    (folder / "strangers.py").write_text(STRANGERS)
+    layers = ("strangers:Unbuildable", "strangers:Source", "strangers:Knowing")
+    listed = ", ".join(f"{{kind: '{each}'}}" for each in layers)
+    reconfigure(folder, "{kind: yaml, path: flags.yaml}", f"{{kind: layers, layers: [{listed}]}}")
+    ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
+
+    assert "did you mean 'profiling_sample_rat'?" == rows(ran.stdout)["sample_rate"][4]
+
+
+def test_known_flags_are_not_asked_for_without_need(folder: Path) -> None:
+    """Where every flag is defined nobody asks."""
+    source_is(folder, "Knowing")
+    config = folder / "rheostat.yaml"
+    config.write_text(config.read_text().partition("settings:")[0])
+    assert FINE == ended([*MODULE, "plan", "rheostat.yaml"], folder).returncode
+    assert ["open", "read", "close"] == (folder / "log").read_text().split()
 
 
 def test_plan_where_output_is_ascii(folder: Path) -> None:

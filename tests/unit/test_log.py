@@ -82,6 +82,15 @@ def test_a_transition_is_one_record_with_all_its_fields(journal: Journal, memory
     assert expected == fields
 
 
+def test_a_setting_commands_no_terminal(journal: Journal, memory: Memory) -> None:
+    """A text that a flag says is shown escaped, in one line, while the fields have it as it is."""
+    nasty = "\x1b[31mred\nINFO rheostat: all is well\u202e"
+    journal.transition(MADE._replace(settings={"mode": nasty}))
+    [(_, _, message, fields)] = memory.records
+    assert message.isprintable()
+    assert {"mode": nasty} == fields["settings"]
+
+
 def test_the_hosts_logging_gets_the_fields_as_extra(caplog: pytest.LogCaptureFixture) -> None:
     """Under the logger `rheostat` each field is an attribute of the record, with a prefix of ours."""
     with caplog.at_level(logging.INFO, "rheostat"):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
@@ -138,6 +138,9 @@ class GrowthBookSource:
                 self._reading = self._evaluate(payload, wanted)
             self._payload = payload
         return self._reading
+
+    def known_flags(self) -> Iterable[str]:
+        return () if self._payload is None else self._payload.features
 
     def _works_for_us(self, thread: threading.Thread) -> bool:
         return self._feed is not None and self._feed.owns(thread)

@@ -1,6 +1,6 @@
 """A flag source that says what it is told to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from rheostat import Identity, Reading, SourceUnavailable
@@ -52,6 +52,9 @@ class ScriptedSource:
             garbage: Any = self.garbage
             return garbage  # type: ignore[no-any-return]  # what a careless plug-in might give
         return Reading(dict(self.values), errors=dict(self.errors), stale_since=self.stale_since)
+
+    def known_flags(self) -> Iterable[str]:
+        return self.values
 
     def close(self) -> None:
         self.failure = SourceUnavailable("closed")
