@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -59,6 +59,9 @@ class Unpolled:
         if found is None:
             raise NotReady("no answer yet")
         raise SourceUnavailable(found)
+
+    def known_flags(self) -> Iterable[str]:
+        return self.found.values if isinstance(self.found, Reading) else ()
 
     def close(self) -> None:
         self.closed.set()

@@ -1,6 +1,6 @@
 """Only type-checked: ordinary classes that simply have the methods are flag sources, backends and observers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from rheostat import (
     FlagSource,
     Health,
     Identity,
+    KnowsFlags,
     Observer,
     Parameter,
     Probing,
@@ -52,6 +53,9 @@ class RedisSource:
             raise SourceUnavailable("not connected yet")
         return Reading(self.flags, reasons={"profiling_enabled": "a rule"})
 
+    def known_flags(self) -> Iterable[str]:
+        return self.flags
+
     def close(self) -> None:
         self.flags.clear()
 
@@ -87,6 +91,7 @@ def count(transition: Transition) -> None:
 options = RedisOptions(url=Url("redis://localhost"))
 identity = Identity(application="shop", instance="a", tags={}, pid=1)
 source: FlagSource = RedisSource(options, identity)
+knowing: KnowsFlags = RedisSource(options, identity)
 pushed: FlagSource = PushedSource(options, identity)
 backend: Backend = Sampler(options, identity)
 probing: Probing = Sampler(options, identity)

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 import pytest
 
-from rheostat import FlagSource, NotReady, Reading
+from rheostat import FlagSource, KnowsFlags, NotReady, Reading
 from rheostat.values import Unreadable, read_as
 
 from .interrupt import swallowed_at
@@ -199,6 +199,17 @@ class FlagSourceContract:
         assert not found, (
             f"read() gives {found} for flags that nobody has defined; expected them to be absent from values: "
             "the defaults are in Rheostat's configuration"
+        )
+
+    def test_the_flags_that_it_knows_are_those_there_are(self) -> None:
+        """If it can tell which flags there are, it names each of them, and none that nobody has defined."""
+        if not isinstance(self._config().source(), KnowsFlags):
+            pytest.skip("it has no known_flags(): `plan` cannot tell the nearest name to a misspelt one")
+        source = self._answering({"contract_on": True, "contract_rate": 97})
+        source.read({"contract_on": bool, "contract_misspelt": int})
+        known = source.call_in_its_thread(lambda own: list(own.known_flags()), "known_flags()")
+        assert {"contract_on", "contract_rate"} == {each for each in known if str(each).startswith("contract_")}, (
+            f"known_flags() gave {known}; expected all there are, contract_on and contract_rate"
         )
 
     def test_a_flag_that_is_taken_away_is_absent(self) -> None:

@@ -3,7 +3,7 @@
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
@@ -68,6 +68,18 @@ class FillsInDefaults(RightSource):
 
     def read(self, wanted: Wanted) -> Reading:
         return Reading({**{flag: kind() for flag, kind in wanted.items()}, **super().read(wanted).values})
+
+
+class KnowsWantedFlagsOnly(RightSource):
+    caught_by = "test_the_flags_that_it_knows_are_those_there_are"
+    told = "known_flags() gave ['contract_on', 'contract_misspelt']"
+
+    def read(self, wanted: Wanted) -> Reading:
+        self.wanted = wanted
+        return super().read(wanted)
+
+    def known_flags(self) -> Iterable[str]:
+        return self.wanted
 
 
 class RemembersFlags(RightSource):

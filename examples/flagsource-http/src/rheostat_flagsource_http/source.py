@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -81,6 +81,10 @@ class HttpSource:
         if isinstance(latest, Trouble):
             raise SourceUnavailable(f"{self._options.url}: {latest}", self._ask_again_at)
         return latest
+
+    def known_flags(self) -> Iterable[str]:
+        """For the nearest name to one that is misspelt."""
+        return () if self._known is None else self._known.values
 
     def close(self) -> None:
         self._closed.set()
