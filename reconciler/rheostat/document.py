@@ -7,6 +7,7 @@ aliases) or crash the interpreter (the C composer recurses). Values are typed by
 
 import codecs
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,6 +33,8 @@ _ODD_FLOATS: Final = {
     "-.inf": float("-inf"),
     ".nan": float("nan"),
 }
+_NOT_PLAIN: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)|\'[^\']*(?:\'|$)|(?:^|\s)#.*')
+"""Quoted texts, closed or not, and comments. Each character is looked at once, however the line is made."""
 _TRUE: Final = frozenset({"yes", "true", "on"})
 
 
@@ -151,6 +154,12 @@ def _kind_of(root: Node | None) -> str:
     return "a text" if isinstance(root, Scalar) and not root.is_null else root.describe()
 
 
+def _hint(line: str) -> str:
+    """Without quotes the braces of an interpolation are YAML's own in a list or mapping on one line, and so is what
+    may stand beside it: a colon with a space, quotes, or a sign at the beginning."""
+    return 'put the text with ${…} in quotes: "${…}"' if "${" in _NOT_PLAIN.sub("", line) else ""
+
+
 class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
@@ -181,11 +190,12 @@ class _Reader:
         expected = "valid YAML"
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
             context = f" {error.context}" if error.context else ""
-            mark = error.problem_mark
-            if error.context_mark is not None and mark.line >= len(text.splitlines()):
+            mark, lines = error.problem_mark, text.splitlines()
+            if error.context_mark is not None and mark.line >= len(lines):
                 # Found out only at the end of the file: what was never closed is the better place to look.
                 mark = error.context_mark
-            return Problem(self._place(mark), "", f"a syntax error{context}: {error.problem}", expected)
+            found = f"a syntax error{context}: {error.problem}"
+            return Problem(self._place(mark), "", found, expected, _hint("".join(lines[mark.line : mark.line + 1])))
         odd = Reader.NON_PRINTABLE.search(text)
         place = Place(self.file) if odd is None else self._end_of(text[: odd.start()])
         return Problem(place, "", "a character that YAML does not allow", expected)

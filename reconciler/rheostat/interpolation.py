@@ -55,7 +55,9 @@ class _Interpolation:
         if match[0] == "$${":
             return "${"
         if name is None:
-            return self._fail(node, path, "'${' without a variable", "${NAME}, ${NAME:-default} or $${")
+            is_cut_off = node.plain and "}" not in node.text[match.start() :]
+            hint = "' #' begins a comment: put the text in quotes if it has one" if is_cut_off else ""
+            return self._fail(node, path, "'${' without a variable", "${NAME}, ${NAME:-default} or $${", hint)
         if default is not None and "${" in default:
             return self._fail(node, path, "'${' without a variable", "no variable within a default")
         if default is None and name not in self._env:

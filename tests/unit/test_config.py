@@ -499,6 +499,57 @@ def test_a_variable_that_is_not_there_is_an_error(problems: Problems, written: s
     assert expected in found[0]
 
 
+QUOTES = '(put the text with ${…} in quotes: "${…}")'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "tags: {a: ${A}}",
+        "tags: {a: Bearer ${A}, b: c}",
+        "tags: {a: $${A}}",
+        "tags: {${A}: a}",
+        "tags: {a: [b, ${A}]}",
+        "tags: [${A}]",
+        "tags:\n  {a: b,\n   c: ${A:-d}}",
+        "tags: {a: 'b', c: ${A}",
+        "instance: ${A}: b",
+        "instance: ${A:-b: c}",
+        "instance: 'Bearer '${A}",
+        "instance: @${A}",
+        "instance: *${A}",
+        "instance: !${A}",
+        "instance: |${A}",
+    ],
+)
+def test_a_variable_that_needs_quotes_is_told_so(problems: Problems, written: str) -> None:
+    """In a list or mapping on one line, and beside what is YAML's own, it breaks the syntax: the error says so."""
+    [found] = problems(WHOLE + written + "\n", env={"A": "hunter22"})
+    assert "a syntax error" in found
+    assert found.endswith(QUOTES)
+    assert "hunter22" not in found
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['instance: "${A}": b', "instance: '${A}' b", "instance: a: b", "instance: [a # ${A}\n", 'tags: {a: "\\"${A}"'],
+)
+def test_a_syntax_error_beside_a_variable_in_quotes_has_another_cause(problems: Problems, written: str) -> None:
+    """There is nothing to say of quotes where they are."""
+    [found] = problems(WHOLE + written + "\n", env={"A": "a"})
+    assert "a syntax error" in found
+    assert "quotes" not in found
+
+
+def test_a_default_that_a_comment_cuts_off_is_told_so(problems: Problems) -> None:
+    """To YAML a number sign after a space begins a comment, in the midst of a variable too."""
+    hint = "(' #' begins a comment: put the text in quotes if it has one)"
+    assert [True, False] == [
+        problems(WHOLE.replace("checkout", written), env={})[0].endswith(hint)
+        for written in ("${A:-build #7}", "${A-build}")
+    ]
+
+
 def test_a_plain_scalar_is_typed_after_its_variables_are_replaced(load: Load) -> None:
     """A number or nothing may come from the environment; between quotes it stays a text, which may be a number's."""
     settings = "settings:\n  sample_rate: ${RATE}\n  upload_interval: '${RATE}'\n"

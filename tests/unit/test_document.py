@@ -70,6 +70,7 @@ def refusal(request: pytest.FixtureRequest, tmp_path: Path) -> Refusal:
         (b"{" * 50_000, "file.yaml:1:21: found more than 20 levels"),
         (b"- " * 50_000, "file.yaml:1:41: found more than 20 levels"),
         (b"? " * 50_000, "file.yaml:1:41: found more than 20 levels"),
+        (b'a: "${' + b'\\"' * 100_000, "file.yaml:1:200007: found a syntax error while "),
         (BOMB.encode(), "file.yaml:2:8: found the merge key <<"),
     ],
     ids=lambda each: repr(each[:12]) if isinstance(each, bytes) else "",
