@@ -3,42 +3,16 @@
 import re
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-from children import Child
+from wheels import ROOT, UV, printed_by, wheel_of
 
-ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = ["flagsource-http", "backend-memray"]
-UV: Final = (sys.executable, "-m", "uv")
-
-PATIENCE: Final = 150.0
-"""Seconds for one command, which may download what it installs."""
 KIT: Final = 20
 """Tests that the kit alone has, at least."""
-
-
-def printed_by(command: Sequence[str | Path], folder: Path) -> str:
-    """What a command says that succeeds."""
-    with Child(command, folder, {"FLAGS_TOKEN": "s3cr3t"}) as child:
-        code = child.process.wait(PATIENCE)
-        said = "\n".join([*child.out.rest(), *child.err.rest()])
-    assert 0 == code, said
-    return said
-
-
-def wheel_of(source: Path, folder: Path) -> Path:
-    printed_by([*UV, "build", "--quiet", "--wheel", "--out-dir", folder, source], ROOT)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
-def rheostat_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wheel_of(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 class Installed(NamedTuple):
