@@ -152,8 +152,11 @@ def start(
     """Govern the profiler of this process as the YAML file `config` says; returns at once.
 
     `tags` are added to the configuration's own, `instance` takes the place of its own. Each of `observers` is called,
-    in the control thread, with every `Transition`. A second call with the same file, tags and instance gives the same
-    reconciler, with the observers that it has.
+    in the control thread, with every `Transition`.
+
+    A second call with the same file, tags and instance gives the same reconciler, with the observers that it has. So
+    does the first call in a process below ``rheostat run`` that is governed already, if these are what the launcher was
+    told; before that (its `start_after`) this call is the one that counts, and the records go to the host's logging.
 
     An invalid file never stops the service: it is logged as one ERROR, and the reconciler that is returned does
     nothing. With `strict` it raises `ConfigError` instead.

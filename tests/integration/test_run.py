@@ -721,6 +721,70 @@ def test_log_survives_a_dict_config(folder: Path) -> None:
         assert 0 == child.finish()
 
 
+# An application that starts Rheostat itself
+
+STARTER = """\
+import sys
+
+import rheostat
+
+print("up", flush=True)
+found = []
+for line in sys.stdin:
+    try:
+        found.append(rheostat.start(**eval(line)))
+        status = found[-1].status()
+        print(status.state, status.seq, found[-1] is found[0], flush=True)
+    except rheostat.AlreadyRunning as error:
+        print(f"AlreadyRunning: {error}", flush=True)
+"""
+
+EARLY = """\
+import sys
+import threading
+
+(launcher,) = (each for each in threading.enumerate() if each.name == "rheostat")
+import rheostat
+
+mine = rheostat.start(**{{{asked}}})
+launcher.join(20)
+print(mine.status().state, flush=True)
+sys.stdin.read()
+"""
+
+TOLD = ("--tag", "role=api", "--instance", "pod-3")
+AS_TOLD = "'config': 'rheostat.yaml', 'tags': {'role': 'api'}, 'instance': 'pod-3'"
+
+
+def test_start_in_a_governed_process_gives_what_governs_it(folder: Path) -> None:
+    """With the launcher's file, tags and instance; with any other it is refused, and the profiler runs on."""
+    (folder / "app.py").write_text(STARTER)
+    with Child(run(sys.executable, "app.py", options=TOLD), folder) as child:
+        running(child)
+        child.out.until(lambda line: line == "up")
+        for asked in (AS_TOLD, "'config': 'rheostat.yaml'", "'config': 'other.yaml'", AS_TOLD):
+            child.tell(f"{{{asked}}}")
+        said = [child.out.next() for _ in range(4)]
+        assert 0 == child.finish()
+        events = child.events()
+
+    assert ["running 1 True"] * 2 == [said[0], said[3]]
+    refused = f"AlreadyRunning: Rheostat already runs in this process with {folder / 'rheostat.yaml'}, tags "
+    assert [True, True] == [str(each).startswith(refused) for each in said[1:3]]
+    assert ["transition", "transition", "closed"] == [each["event"] for each in events]
+
+
+@pytest.mark.parametrize(("asked", "said"), [(AS_TOLD, []), ("'config': 'rheostat.yaml'", ["already_running"])])
+def test_start_before_the_launcher_s_is_the_one_that_counts(folder: Path, asked: str, said: list[str]) -> None:
+    """The launcher, `start_after` later, leaves it alone, with a warning if it would have governed otherwise."""
+    reconfigure(folder, "start_after: 50ms", "start_after: 2s")
+    (folder / "app.py").write_text(EARLY.format(asked=asked))
+    with Child(run(sys.executable, "app.py", options=TOLD), folder) as child:
+        assert "running" == child.out.next()
+        assert 0 == child.finish()
+        assert [("WARNING", each) for each in said] == [(each["level"], each["event"]) for each in child.events()]
+
+
 # Plug-ins of the application's own
 
 STRANGERS = """\
