@@ -33,7 +33,7 @@ _ODD_FLOATS: Final = {
     "-.inf": float("-inf"),
     ".nan": float("nan"),
 }
-_NOT_PLAIN: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)|\'[^\']*(?:\'|$)|(?:^|\s)#.*')
+_NOT_PLAIN: Final = r'"(?:[^"\\]|\\.)*(?:"|$)|\'[^\']*(?:\'|$)|(?:^|\s)#.*'
 """Quoted texts, closed or not, and comments. Each character is looked at once, however the line is made."""
 _TRUE: Final = frozenset({"yes", "true", "on"})
 
@@ -157,7 +157,7 @@ def _kind_of(root: Node | None) -> str:
 def _hint(line: str) -> str:
     """Without quotes the braces of an interpolation are YAML's own in a list or mapping on one line, and so is what
     may stand beside it: a colon with a space, quotes, or a sign at the beginning."""
-    return 'put the text with ${…} in quotes: "${…}"' if "${" in _NOT_PLAIN.sub("", line) else ""
+    return 'put the text with ${…} in quotes: "${…}"' if "${" in re.sub(_NOT_PLAIN, "", line) else ""
 
 
 class _Reader:
