@@ -80,7 +80,7 @@ def _look(config: Config, wiring: Wiring) -> _Look:
     try:
         sources = open_sources(wiring.sources, config.identity(), bell.ring, time.monotonic)
         seen = _wait(Watch(sources, wiring.rules.wanted, config.policy.kill_switch, journal), bell)
-        return _Look(seen, _other_flags(sources, wiring.rules.wanted) if _lacks_flags(seen, wiring.rules) else ())
+        return _Look(seen, _other_flags(built_sources(sources), seen, wiring.rules.wanted))
     except BaseException as error:
         return _Look(Seen((Knowledge(reason=journal.describe(error)),), killed=False))
     finally:
@@ -99,14 +99,13 @@ def _wait(watch: Watch, bell: Wake) -> Seen:
         bell.wait(min(watch.interval(), until - now))
 
 
-def _lacks_flags(seen: Seen, rules: Rules) -> bool:
-    readings = [each.reading for each in seen.layers if each.reading is not None]
-    return any(not any(flag in each.values for each in readings) for flag in rules.wanted)
-
-
-def _other_flags(sources: Mapping[str, FlagSource], wanted: Collection[str]) -> set[str]:
+def _other_flags(sources: Mapping[str, FlagSource], seen: Seen, wanted: Collection[str]) -> set[str]:
+    """Those that are known beside the wanted ones, if one of these is not defined."""
+    readings = {each.layer: each.reading for each in seen.layers if each.reading is not None}
     known: set[str] = set()
-    for source in built_sources(sources).values():
+    if all(any(flag in each.values for each in readings.values()) for flag in wanted):
+        return known
+    for source in (sources[layer] for layer in readings):
         # Strangers' code, and only for a hint.
         with suppress(BaseException):
             if isinstance(source, KnowsFlags):

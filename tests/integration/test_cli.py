@@ -33,7 +33,7 @@ settings:
 STRANGERS = """\
 from pathlib import Path
 
-from rheostat import Reading
+from rheostat import Reading, SourceUnavailable
 
 
 class Source:
@@ -72,6 +72,13 @@ class Knowing(Source):
     def known_flags(self):
         self.note("known_flags")
         return ["profiling_sample_rat", "profiling_mode", 7]
+
+
+class Silent(Knowing):
+    poll_interval = 60
+
+    def read(self, wanted):
+        raise SourceUnavailable("no route to the flags")
 
 
 class Unknowing(Knowing):
@@ -674,6 +681,15 @@ def test_known_flags_are_not_asked_for_without_need(folder: Path) -> None:
     config.write_text(config.read_text().partition("settings:")[0])
     assert FINE == ended([*MODULE, "plan", "rheostat.yaml"], folder).returncode
     assert ["open", "read", "close"] == (folder / "log").read_text().split()
+
+
+def test_known_flags_are_not_asked_for_before_an_answer(folder: Path) -> None:
+    """A source that does not answer is not asked, though it is a layer above one that does."""
+    (folder / "strangers.py").write_text(STRANGERS)
+    listed = ", ".join(f"{{kind: '{each}'}}" for each in ("strangers:Silent", "strangers:Source"))
+    reconfigure(folder, "{kind: yaml, path: flags.yaml}", f"{{kind: layers, layers: [{listed}]}}")
+    assert FINDING == ended([*MODULE, "plan", "rheostat.yaml"], folder).returncode
+    assert "known_flags" not in (folder / "log").read_text().split()
 
 
 def test_plan_where_output_is_ascii(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """A process under virtual time: what the testing package gives to those who test with it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
@@ -100,6 +100,23 @@ def test_a_loop_that_spins_is_noticed() -> None:
     config = CONFIG.replace("rheostat.testing:ScriptedSource", f"{__name__}:Spinning")
     with Simulation(config) as it, pytest.raises(AssertionError, match="the loop spins"):
         it.advance(1.0)
+
+
+class Knowing(ScriptedSource):
+    asked = False
+
+    def known_flags(self) -> Iterable[str]:
+        self.asked = True
+        return ()
+
+
+def test_a_service_never_asks_which_flags_are_known() -> None:
+    """Not even while one that it wants is not defined: that is for who makes a plan."""
+    config = CONFIG.replace("rheostat.testing:ScriptedSource", f"{__name__}:Knowing")
+    with Simulation(config) as it:
+        it.source.say({"on": True})
+        it.advance(120.0)
+        assert (State.RUNNING, False) == (it.status().state, it.source.asked)
 
 
 class Spinning(ScriptedSource):
