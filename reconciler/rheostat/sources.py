@@ -63,7 +63,7 @@ class _Layer:
 
     @property
     def poll_interval(self) -> float | None:
-        return None if self.source is None else self.source.poll_interval
+        return _BUILD_AGAIN if self.source is None else self.source.poll_interval
 
     def open(self, changed: Callable[[], None]) -> None:
         """Nothing to do: the source is opened when it is built."""

@@ -112,6 +112,7 @@ def test_a_layer_that_cannot_be_built_does_not_stand_in_the_others_way(monkeypat
     watch = Watch(sources, WANTED, None, Journal(Log(VirtualClock()), lambda: now))
     seen = watch.look(now)
     assert "1: it could not be built: OSError: no route to host" == seen.trouble
+    assert not watch.may_answer_soon(5.0), "a plan need not wait for it"
     assert (None, {"on": True}) == (seen.layers[0].reading, (seen.layers[1].reading or Reading({})).values)
     monkeypatch.setattr(Refusing, "refuses", False)
     now += 29.0
