@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
-from . import document
 from .decode import Decoder
+from .document import Mapping as MappingNode
 from .document import Node, Scalar, parse_yaml, read_bytes
+from .document import Sequence as SequenceNode
 from .identity import Identity
 from .interpolation import interpolate
 from .log import describe
@@ -46,7 +47,7 @@ class Section(NamedTuple):
     family: Family
     kind: str
     kind_place: Place
-    options: document.Mapping
+    options: MappingNode
     path: str
     layer: str = ""
 
@@ -182,15 +183,15 @@ def locate(path: str | os.PathLike[str]) -> str:
         return os.fspath(path)
 
 
-def _node(tree: document.Mapping, key: str) -> Node | None:
+def _node(tree: MappingNode, key: str) -> Node | None:
     entry = tree.entries.get(key)
     return None if entry is None else entry.node
 
 
 def _sources(node: Node | None, decoder: Decoder) -> tuple[Section | None, ...]:
     path = SOURCES.section
-    kind = _node(node, "kind") if isinstance(node, document.Mapping) else None
-    if not isinstance(node, document.Mapping) or not isinstance(kind, Scalar) or kind.text != LAYERS:
+    kind = _node(node, "kind") if isinstance(node, MappingNode) else None
+    if not isinstance(node, MappingNode) or not isinstance(kind, Scalar) or kind.text != LAYERS:
         return (_section(SOURCES, node, path, decoder),)
     for key, entry in node.entries.items():
         if key not in ("kind", LAYERS):
@@ -198,8 +199,8 @@ def _sources(node: Node | None, decoder: Decoder) -> tuple[Section | None, ...]:
             where = f"{path}.{shown_key(key)}"
             decoder.problems.append(Problem(entry.place, where, "an unknown key", f"kind or {LAYERS}", hint))
     layers = _node(node, LAYERS)
-    if not isinstance(layers, document.Sequence) or not layers.items:
-        found = "no such key" if layers is None else "an empty list" if isinstance(layers, document.Sequence) else None
+    if not isinstance(layers, SequenceNode) or not layers.items:
+        found = "no such key" if layers is None else "an empty list" if isinstance(layers, SequenceNode) else None
         decoder.fail(layers or node, f"{path}.{LAYERS}", "a list of sources, the strongest first", found)
         return (None,)
     if len(layers.items) > MOST_LAYERS:
@@ -221,7 +222,7 @@ def _section(family: Family, node: Node | None, path: str, decoder: Decoder) -> 
     if node is None:
         return None
     expected = f"one of {', '.join(sorted((*family.builtins, *family.others)))}, or package.module:Class"
-    if not isinstance(node, document.Mapping):
+    if not isinstance(node, MappingNode):
         decoder.fail(node, path, f"a mapping with a kind: {expected}")
         return None
     kind = _node(node, "kind")
@@ -232,7 +233,7 @@ def _section(family: Family, node: Node | None, path: str, decoder: Decoder) -> 
         decoder.fail(kind, f"{path}.kind", expected)
         return None
     options = {key: each for key, each in node.entries.items() if key != "kind"}
-    return Section(family, kind.text, kind.place, document.Mapping(node.place, options), path)
+    return Section(family, kind.text, kind.place, MappingNode(node.place, options), path)
 
 
 def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | None:

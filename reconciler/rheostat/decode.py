@@ -7,8 +7,9 @@ from collections.abc import Mapping, MutableSequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from . import document
+from .document import Mapping as MappingNode
 from .document import Node, Scalar, read_bytes
+from .document import Sequence as SequenceNode
 from .duration import Duration, parse_duration
 from .filepath import FilePath
 from .options import InvalidOptions
@@ -67,7 +68,7 @@ class Decoder:
 
         `beside` are the keys that the file has there too, and that were read already.
         """
-        if not isinstance(node, document.Mapping):
+        if not isinstance(node, MappingNode):
             return self.fail(node, path, "a mapping")
         hints = _hints(cls)
         known = _fields(cls)
@@ -95,14 +96,14 @@ class Decoder:
         self.problems.append(Problem(node.place, path, found or node.describe(), expected, hint))
         return INVALID
 
-    def _refuse_unknown(self, node: document.Mapping, path: str, known: list[str]) -> None:
+    def _refuse_unknown(self, node: MappingNode, path: str, known: list[str]) -> None:
         for key, entry in node.entries.items():
             if key not in known:
                 hint = "a colon needs a space after it" if ":" in key else did_you_mean(key, known)
                 expected = f"one of {', '.join(sorted(known))}" if known else "no keys"
                 self.problems.append(Problem(entry.place, _join(path, key), "an unknown key", expected, hint))
 
-    def _build(self, cls: type, given: dict[str, Any], node: document.Mapping, path: str) -> Any:
+    def _build(self, cls: type, given: dict[str, Any], node: MappingNode, path: str) -> Any:
         try:
             made = cls(**given)
             # A named tuple cannot check itself while it is made, as a dataclass does.
@@ -116,7 +117,7 @@ class Decoder:
             return self.fail(node, path, f"options that {cls.__qualname__} accepts: {error}", found="others")
         return made
 
-    def _check_the_rest(self, cls: type, valid: dict[str, Any], node: document.Mapping, path: str) -> None:
+    def _check_the_rest(self, cls: type, valid: dict[str, Any], node: MappingNode, path: str) -> None:
         """What is wrong with the valid fields among each other, though others are invalid: all errors at once."""
         try:
             cls(**valid)
@@ -128,7 +129,7 @@ class Decoder:
             return
 
     def _blame(
-        self, cls: type, name: str, expected: str, given: Mapping[str, Any], node: document.Mapping, path: str
+        self, cls: type, name: str, expected: str, given: Mapping[str, Any], node: MappingNode, path: str
     ) -> None:
         name_there = name if name in node.entries else name + FILE_TWIN
         entry = node.entries.get(name_there)
@@ -156,13 +157,13 @@ class Decoder:
         return self.fail(node, path, f"one of {', '.join(map(str, choices))}", hint=hint)
 
     def _items(self, item: Any, node: Node, path: str) -> Any:
-        if not isinstance(node, document.Sequence):
+        if not isinstance(node, SequenceNode):
             return self.fail(node, path, "a list")
         values = [self.read(item, each, f"{path}[{i}]") for i, each in enumerate(node.items)]
         return INVALID if INVALID in values else tuple(values)
 
     def _mapping(self, item: Any, node: Node, path: str) -> Any:
-        if not isinstance(node, document.Mapping):
+        if not isinstance(node, MappingNode):
             found = "something else" if _is_secret(item) else None
             return self.fail(node, path, "a mapping", found)
         values = {
@@ -171,7 +172,7 @@ class Decoder:
         }
         return INVALID if INVALID in values.values() else types.MappingProxyType(values)
 
-    def _mapped(self, item: Any, node: document.Mapping, key: str, path: str) -> Any:
+    def _mapped(self, item: Any, node: MappingNode, key: str, path: str) -> Any:
         if _is_secret(item) and key.endswith(FILE_TWIN):
             return self._from_file(item, node, key, key.removesuffix(FILE_TWIN), path)
         return self.read(item, node.entries[key].node, _join(path, key))
@@ -234,7 +235,7 @@ class Decoder:
     def _remember(self, *texts: str) -> None:
         self.secrets.extend(each for each in texts if each and each not in self.secrets)
 
-    def _from_file(self, annotation: Any, node: document.Mapping, twin: str, name: str, path: str) -> Any:
+    def _from_file(self, annotation: Any, node: MappingNode, twin: str, name: str, path: str) -> Any:
         entry = node.entries[twin]
         where = _join(path, twin)
         if name in node.entries:

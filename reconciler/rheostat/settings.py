@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from . import document
 from .backend import Parameter
 from .decode import INVALID, Decoder
-from .document import Node, Scalar
+from .document import Entry, Node, Scalar
+from .document import Mapping as MappingNode
 from .problem import Problem, did_you_mean, shown_key
 from .rules import ENABLED, Limits, Otherwise, Rules, Setting
 from .values import Unreadable, Value, in_words, read_as
@@ -55,13 +55,13 @@ class _Compiler:
     ) -> list[Setting | None]:
         if node is None or (isinstance(node, Scalar) and node.value() is None):
             return []
-        if not isinstance(node, document.Mapping):
+        if not isinstance(node, MappingNode):
             self.decoder.fail(node, "settings", "a mapping")
             return [None]
         return [self._named(name, entry, parameters, known) for name, entry in node.entries.items()]
 
     def _named(
-        self, name: str, entry: document.Entry, parameters: Mapping[str, Parameter] | None, known: bool
+        self, name: str, entry: Entry, parameters: Mapping[str, Parameter] | None, known: bool
     ) -> Setting | None:
         path = f"settings.{shown_key(name)}"
         if name == ENABLED:
@@ -79,7 +79,7 @@ class _Compiler:
 
     def setting(self, name: str, path: str, node: Node, parameter: Parameter | None) -> Setting | None:
         """One setting; a bare scalar is short for a constant."""
-        is_constant = not isinstance(node, document.Mapping)
+        is_constant = not isinstance(node, MappingNode)
         section = _Setting(default=node) if is_constant else self.decoder.section(_Setting, node, path)
         where = path if is_constant else f"{path}.default"
         if section is INVALID:
@@ -180,7 +180,7 @@ class _Compiler:
         before = len(self.decoder.problems)
         for setting in rules.all:
             other = first.setdefault(setting.flag, setting) if setting.flag is not None else setting
-            if other.kind is not setting.kind and isinstance(node, document.Mapping):
+            if other.kind is not setting.kind and isinstance(node, MappingNode):
                 found = f"flag {setting.flag!r} for {setting.name}, already used for {other.name}"
                 expected = f"another flag, because {other.name} reads it as {in_words(other.kind)}"
                 self.decoder.fail(node.entries[setting.name].node, f"settings.{setting.name}.flag", expected, found)

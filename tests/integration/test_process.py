@@ -152,6 +152,52 @@ def test_records_carry_their_fields(config: Path, watcher: Watcher, caplog: pyte
     assert "transitions" not in {each.name.partition(".")[0] for each in caplog.records}
 
 
+AT_ONCE = """\
+import importlib
+import sys
+import threading
+
+begun, met = threading.Event(), threading.Event()
+failed = []
+
+
+def hold_up_process(frame, event, arg):
+    if frame.f_code.co_filename.endswith("rheostat/process.py"):
+        begun.set()
+        met.wait(10)
+
+
+def meet_in_config(frame, event, arg):
+    if frame.f_code.co_filename.endswith("rheostat/config.py"):
+        met.set()
+
+
+def importing(name, trace):
+    sys.settrace(trace)
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        failed.append(f"{name}: {error!r}")
+
+
+first = threading.Thread(target=importing, args=["rheostat", hold_up_process])
+second = threading.Thread(target=importing, args=[sys.argv[1], meet_in_config])
+first.start()
+begun.wait(10)
+second.start()
+for each in (first, second):
+    each.join(10)
+print(met.is_set(), failed)
+"""
+
+
+@pytest.mark.parametrize("module", ["rheostat.launch", "rheostat.config"])
+def test_two_threads_may_import_it_at_once(tmp_path: Path, module: str) -> None:
+    """An application that imports Rheostat just when the launcher's thread does gets it, and so does that."""
+    ran = ended([sys.executable, "-c", AT_ONCE, module], tmp_path)
+    assert ("True []\n", "") == (ran.stdout, ran.stderr)
+
+
 def test_plug_ins_that_cannot_be_used_are_one_error(
     config: Path, tmp_path: Path, watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

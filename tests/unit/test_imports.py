@@ -1,0 +1,25 @@
+"""How the core's modules import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[2] / "reconciler" / "rheostat"
+IN_A_SERVICE = sorted(each for each in CORE.glob("*.py") if each.stem not in ("__init__", "__main__", "cli"))
+
+
+@pytest.mark.parametrize("module", IN_A_SERVICE, ids=lambda path: path.stem)
+def test_no_module_waits_for_the_package(module: Path) -> None:
+    """Two threads that import it at once would each wait for what the other has begun, and one would get half of it.
+
+    The application may import the package while the launcher's thread imports one of its modules. Python waits for a
+    package that another thread imports where it is imported itself, but not where one of its modules is.
+    """
+    waits = [
+        ast.unparse(each)
+        for each in ast.parse(module.read_text()).body
+        if (isinstance(each, ast.ImportFrom) and (each.level, each.module) in ((1, None), (0, "rheostat")))
+        or (isinstance(each, ast.Import) and any(name.name.partition(".")[0] == "rheostat" for name in each.names))
+    ]
+    assert [] == waits
