@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import uwsgi
 from .config import Config, load_config, locate
 from .forking import FORKS
 from .log import Journal, LoggerSink
 from .problem import ConfigError
 from .transition import Observer
+from .uwsgi import on_worker as on_uwsgi_worker
 
 if TYPE_CHECKING:
     from .reconciler import Reconciler
@@ -85,7 +85,7 @@ class _Process:
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
             )
             if "uwsgi" in sys.modules:
-                uwsgi.on_worker(self._in_uwsgi_worker)
+                on_uwsgi_worker(self._in_uwsgi_worker)
 
     def _before_fork(self) -> None:
         is_alone = False

@@ -8,7 +8,6 @@ from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
-from . import uwsgi
 from .config import Config
 from .exits import Exits
 from .forking import FORKS
@@ -19,6 +18,7 @@ from .policy import Policy
 from .status import Snapshot, Status
 from .surroundings import is_worker, may_turn_green
 from .transition import Observer
+from .uwsgi import is_first_of_uwsgi, is_still_to_fork, lacks_threads
 from .wake import Wake
 
 _FORK_SETTLES: Final = 0.2
@@ -221,7 +221,7 @@ class Reconciler:
             return self._governor
 
     def _why_not_yet(self) -> str:
-        if uwsgi.is_still_to_fork():
+        if is_still_to_fork():
             return "uWSGI's workers are governed once they are forked, its master is not"
         if self._policy.processes == "workers" and not (self._is_worker or is_worker()):
             return "only workers are governed"
@@ -229,8 +229,8 @@ class Reconciler:
 
     def _refusal(self) -> str:
         """Why this process cannot be governed, which has been said."""
-        if uwsgi.lacks_threads():
-            if uwsgi.is_first():
+        if lacks_threads():
+            if is_first_of_uwsgi():
                 self._journal.once("no_threads", _NO_THREADS, about="uWSGI's threads", level=logging.ERROR)
             return _NO_THREADS
         return refuse_green_threads(self._journal)

@@ -8,12 +8,13 @@ from _thread import allocate_lock, get_native_id
 from collections.abc import Callable
 from typing import Any
 
-from . import uwsgi
+from .uwsgi import is_worker as is_uwsgi_worker
+from .uwsgi import on_exit_of_worker as on_exit_of_uwsgi_worker
 
 
 def is_worker() -> bool:
     """This process was forked or spawned by multiprocessing, or by what Celery has made of it, or by uWSGI."""
-    return uwsgi.is_worker() or any(
+    return is_uwsgi_worker() or any(
         _parent(name) is not None for name in ("multiprocessing.process", "billiard.process")
     )
 
@@ -33,7 +34,7 @@ def on_exit_of_worker(call: Callable[[], None]) -> None:
     if signals is not None:
         # Celery's pool leaves without running billiard's finalisers.
         signals.worker_process_shutdown.connect(lambda **_: call(), weak=False)
-    uwsgi.on_exit_of_worker(call)
+    on_exit_of_uwsgi_worker(call)
 
 
 def green_threads() -> str:

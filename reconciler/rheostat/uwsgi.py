@@ -45,7 +45,7 @@ def is_worker() -> bool:
     return bool(module.worker_id() or module.mule_id() or is_spooler())
 
 
-def is_first() -> bool:
+def is_first_of_uwsgi() -> bool:
     """The first worker, or what comes before it: one that may speak for all."""
     module = _module()
     return module is not None and module.worker_id() <= 1

@@ -77,7 +77,7 @@ class _Bootstrap(object):
     def _attach_in_worker(self):
         if self._uwsgi.lacks_threads():
             # All workers lack them, and all are as mute.
-            if self._uwsgi.is_first():
+            if self._uwsgi.is_first_of_uwsgi():
                 _complain(
                     "uWSGI runs without Python threads, so nothing could turn profiling off (set enable-threads = true)"
                 )
