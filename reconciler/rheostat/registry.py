@@ -1,6 +1,5 @@
 """From a ``kind:`` to a class: built-in names, entry points, or ``package.module:Class``."""
 
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from .forking import FORKS
 from .log import describe
 from .problem import did_you_mean
+from .vendor import import_apart
 
 
 class BuiltIn(NamedTuple):
@@ -63,8 +63,7 @@ class Family(NamedTuple):
     def _load(self, kind: str, target: str) -> type[Any]:
         module, _, name = target.partition(":")
         try:
-            with FORKS.held_off():
-                loaded: Any = importlib.import_module(module)
+            loaded: Any = import_apart(module)
             for part in name.split("."):
                 loaded = getattr(loaded, part)
         # The module is a stranger's code: it may raise anything, SystemExit included, and must not end the host.

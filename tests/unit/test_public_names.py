@@ -1,0 +1,55 @@
+"""The package `rheostat`: names that cost nothing until they are used."""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import rheostat
+
+PACKAGES = ["rheostat", "rheostat.testing", "rheostat_flagsources.growthbook"]
+
+
+def for_type_checkers(package: str) -> set[str]:
+    source = Path(str(import_module(package).__file__)).read_text()
+    blocks = [each for each in ast.parse(source).body if isinstance(each, ast.If)]
+    imports = [each for block in blocks[:1] for each in block.body if isinstance(each, ast.ImportFrom)]
+    return {alias.name for each in imports for alias in each.names}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there(package: str) -> None:
+    """What ``__all__`` has is what type checkers see, and each name of it can be imported."""
+    module = import_module(package)
+    assert set(module.__all__) == for_type_checkers(package)
+    assert [] == [name for name in module.__all__ if getattr(module, name, None) is None]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_name_that_is_not_there(package: str) -> None:
+    """It is an AttributeError that says so, as of any module."""
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'strat'"):
+        _ = import_module(package).strat
+
+
+def test_names_show_before_they_are_used() -> None:
+    """An interactive session completes them."""
+    assert {*rheostat.__all__, "__version__"} <= {*dir(rheostat)}
+
+
+def test_importing_it_imports_nothing() -> None:
+    """Neither a part of it nor anything of the standard library: what a process does not use it does not pay for."""
+    code = "import sys; before = {*sys.modules}; import rheostat; print(sorted({*sys.modules} - before))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "['rheostat']\n" == ran.stdout
+
+
+@pytest.mark.parametrize(("name", "dependency"), [("Reading", "transitions"), ("State", "yaml"), ("Reading", "yaml")])
+def test_a_name_brings_no_more_than_it_needs(name: str, dependency: str) -> None:
+    """The contracts for plug-ins need neither the state machine nor a parser of YAML."""
+    code = f"import sys; from rheostat import {name}; print({dependency!r} in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "False\n" == ran.stdout
