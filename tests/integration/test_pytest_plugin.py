@@ -1,0 +1,29 @@
+"""The plug-in that every pytest of an environment with Rheostat loads."""
+
+import json
+import sys
+from pathlib import Path
+
+from children import ended
+
+TELLING = """\
+import json
+import pathlib
+import sys
+
+def pytest_unconfigure():
+    pathlib.Path("modules.json").write_text(json.dumps([*sys.modules]))
+"""
+
+
+def loaded(folder: Path, *options: str) -> set[str]:
+    """The modules of a pytest that has found no tests."""
+    (folder / "conftest.py").write_text(TELLING)
+    ended([sys.executable, "-m", "pytest", "--collect-only", "--rootdir", ".", *options], folder)
+    return set(json.loads((folder / "modules.json").read_text()))
+
+
+def test_it_costs_nothing_until_a_kit_is_used(tmp_path: Path) -> None:
+    """It brings itself and the packages it is in: nothing of the core, neither Hypothesis nor YAML."""
+    added = loaded(tmp_path) - loaded(tmp_path, "-p", "no:rheostat")
+    assert {"rheostat", "rheostat.testing", "rheostat.testing.plugin"} == added
