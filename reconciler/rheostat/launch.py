@@ -41,9 +41,10 @@ def run(
     try:
         loaded = load_config(config, tags=tags, instance=instance)
     except ConfigError as error:
-        journal.invalid(error.problems)
         if strict:
+            journal.invalid(error.problems, "and with --strict the service is not started")
             sys.exit(_INVALID)
+        journal.invalid(error.problems)
         _withdraw(os.environ)
     else:
         journal.secrets = loaded.secrets

@@ -118,10 +118,10 @@ class Journal:
         except BaseException:
             return
 
-    def invalid(self, problems: Iterable[object]) -> None:
-        """One ERROR with every problem of a configuration; the service goes on without profiling."""
+    def invalid(self, problems: Iterable[object], outcome: str = "the service runs unprofiled") -> None:
+        """One ERROR with every problem of a configuration, and what becomes of the service."""
         lines = [str(each) for each in problems]
-        text = "the configuration cannot be used, the service runs unprofiled:\n" + "\n".join(lines)
+        text = f"the configuration cannot be used, {outcome}:\n" + "\n".join(lines)
         self.say(logging.ERROR, "invalid_config", text, problems=lines)
 
     def transition(self, made: Transition) -> None:
