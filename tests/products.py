@@ -217,6 +217,7 @@ def _statuses(hints: Mapping[Fault, str]) -> dict[Fault, Effect]:
 _GROWTHBOOK: Final[Mapping[Fault, Effect]] = {
     **_statuses(
         {
+            Fault.STATUS_400: ": is client_key right?",
             Fault.STATUS_401: ": is client_key right?",
             Fault.STATUS_403: ": is client_key right?",
             Fault.STATUS_404: ": are api_host and client_key right?",

@@ -93,7 +93,7 @@ class LaunchDarklySource:
         self._client: Any = None
         self._context: Any = None
         self._changed: Callable[[], None] = lambda: None
-        self._opened_at = 0.0
+        self._connecting_since: float | None = None
         self._is_dirty = True
         self._evaluated_at = 0.0
         self._reading = Reading({})
@@ -108,7 +108,6 @@ class LaunchDarklySource:
 
     def open(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._opened_at = time.monotonic()
         self._log.attach()
 
     def read(self, wanted: Mapping[str, type]) -> Reading:
@@ -144,6 +143,9 @@ class LaunchDarklySource:
 
     def _connect(self) -> None:
         ldclient = import_vendor("ldclient", REQUIREMENT)
+        if self._connecting_since is None:
+            # Importing takes seconds in a busy process, which are not LaunchDarkly's.
+            self._connecting_since = time.monotonic()
         builder = ldclient.Context.builder(self._identity.instance).kind(self._options.context_kind)
         for name, value in self._attributes().items():
             builder.set(name, value)
@@ -216,7 +218,8 @@ class LaunchDarklySource:
         raise SourceUnavailable(f"{self._where}: {_in_words(status.error)}", self._retry_at(status.error))
 
     def _not_connected(self, reason: str) -> SourceUnavailable:
-        is_beginning = time.monotonic() - self._opened_at < self._options.start_wait
+        since = self._connecting_since
+        is_beginning = since is not None and time.monotonic() - since < self._options.start_wait
         return NotReady(reason) if is_beginning else SourceUnavailable(reason)
 
     @property

@@ -92,6 +92,7 @@ class OpenFeatureSource:
         self._identity = identity
         self._domain = options.domain
         self._called = "the provider"
+        self._is_importing = True
         self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
         self._changed: Callable[[], None] = lambda: None
         self._wanted: Mapping[str, type] | None = None
@@ -127,6 +128,8 @@ class OpenFeatureSource:
             self._wanted = wanted
             self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
             self._thread.start()
+        if self._is_importing:
+            raise self._not_ready("openfeature is still being imported")
         busy_since, found = self._busy_since, self._found
         if busy_since is not None and time.monotonic() - busy_since >= self._options.start_wait:
             raise SourceUnavailable(f"{self._called} does not answer")
@@ -192,9 +195,14 @@ class OpenFeatureSource:
         return Reading({}, stale_since=stale) if stale is not None else self._evaluate()
 
     def _connect(self) -> None:
-        api = import_vendor("openfeature.api", REQUIREMENT)
-        event = import_vendor("openfeature.event", REQUIREMENT).ProviderEvent
-        context = import_vendor("openfeature.evaluation_context", REQUIREMENT)
+        try:
+            api = import_vendor("openfeature.api", REQUIREMENT)
+            event = import_vendor("openfeature.event", REQUIREMENT).ProviderEvent
+            context = import_vendor("openfeature.evaluation_context", REQUIREMENT)
+        finally:
+            # It takes seconds in a busy process, which are not the provider's.
+            self._busy_since = self._opened_at = time.monotonic()
+            self._is_importing = False
         identity = self._identity
         self._context = context.EvaluationContext(
             targeting_key=identity.instance,

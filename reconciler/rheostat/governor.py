@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from .backend import PermanentError
@@ -15,7 +14,7 @@ from .config import Config
 from .control_thread import ControlThread, Parked
 from .exits import Exits
 from .flagsource import FlagSource
-from .forking import FORKS
+from .importing import import_apart
 from .lease import IGNORANCE
 from .log import Journal, describe
 from .machine import State
@@ -327,11 +326,10 @@ def refuse_green_threads(journal: Journal) -> str:
 
 
 def _load_loop() -> None:
-    with FORKS.held_off():
-        # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
-        for name in ("calls", "sources", "watch", "loop"):
-            import_module(f"{__package__}.{name}")
-            _breathe()
+    # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
+    for name in ("calls", "sources", "watch", "loop"):
+        import_apart(f"{__package__}.{name}")
+        _breathe()
 
 
 def _breathe() -> None:

@@ -4,10 +4,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from .forking import FORKS
+from .importing import import_apart
 from .log import describe
 from .problem import did_you_mean
-from .vendor import import_apart
 
 
 class BuiltIn(NamedTuple):
@@ -52,10 +51,8 @@ class Family(NamedTuple):
             self._entry_point(kind)
 
     def _entry_point(self, kind: str) -> str:
-        with FORKS.held_off():
-            from importlib.metadata import entry_points
-
-        found = {each.name: f"{each.module}:{each.attr}" for each in entry_points(group=self.group)}
+        metadata = import_apart("importlib.metadata")
+        found = {each.name: f"{each.module}:{each.attr}" for each in metadata.entry_points(group=self.group)}
         if kind not in found:
             raise UnknownKind(self, kind, {*self.builtins, *self.others, *found})
         return found[kind]

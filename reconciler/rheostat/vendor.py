@@ -1,10 +1,8 @@
 """Importing a vendor's package on first use."""
 
-import importlib
-from itertools import accumulate
 from typing import Any
 
-from .forking import FORKS
+from .importing import import_apart
 
 
 def import_vendor(name: str, requirement: str) -> Any:
@@ -18,13 +16,3 @@ def import_vendor(name: str, requirement: str) -> Any:
         return import_apart(name)
     except ImportError as error:
         raise ImportError(f"{name} cannot be imported ({error}): pip install '{requirement}'") from error
-
-
-def import_apart(name: str) -> Any:
-    """The module, imported where no fork can fall between, and no thread of the application's that imports it too.
-
-    Its packages come first: were it the first, its lock would be held while they are imported, and a thread that
-    imports them might want it.
-    """
-    with FORKS.held_off():
-        return [importlib.import_module(each) for each in accumulate(name.split("."), "{}.{}".format)][-1]

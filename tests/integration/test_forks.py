@@ -1231,3 +1231,71 @@ def test_a_thousand_forks_leave_nothing_behind(tmp_path: Path) -> None:
         grown, descriptors = map(int, child.out.rest()[-1].split())
     assert grown < 4096
     assert descriptors <= 0
+
+
+SLOW_MODULE = """
+import events
+
+events.began.set()
+events.forked.wait(20)
+
+
+class Source:
+    Options = dict
+    poll_interval = None
+
+    def __init__(self, options, identity):
+        pass
+
+    def open(self, changed):
+        pass
+
+    def read(self, wanted):
+        import rheostat
+
+        return rheostat.Reading({})
+
+    def close(self):
+        pass
+"""
+
+EVENTS = """
+import threading
+
+began, forked = threading.Event(), threading.Event()
+"""
+
+FORKS_WITHIN_AN_IMPORT = """
+import os
+import sys
+
+import events
+import rheostat
+
+usual = sys.getswitchinterval()
+profiling = rheostat.start("config.yaml")
+assert events.began.wait(20)
+within = sys.getswitchinterval()
+child = os.fork()
+if child == 0:
+    os._exit(sys.getswitchinterval() != usual)
+_, code = os.waitpid(child, 0)
+events.forked.set()
+while not profiling.status().source.available:
+    pass
+print(within < usual, code, sys.getswitchinterval() == usual, flush=True)
+"""
+
+
+def test_a_child_of_a_fork_within_an_import_switches_threads_as_usual(tmp_path: Path) -> None:
+    """The interval that is shortened for an import is restored in the child at once, in the parent after the import."""
+    config = CONFIG.replace("{{kind: yaml, path: flags.yaml, poll_interval: 10ms}}", "{{kind: 'slow:Source'}}")
+    files = {
+        "config.yaml": config.format(backend=NOOP, policy=""),
+        "slow.py": SLOW_MODULE,
+        "events.py": EVENTS,
+        "app.py": FORKS_WITHIN_AN_IMPORT,
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert "True 0 True" == ended([sys.executable, "app.py"], tmp_path).stdout.strip()

@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import re
+import socket
 import threading
 import time
 import warnings
@@ -49,12 +50,14 @@ from rheostat import (
     HostObject,
     Identity,
     InvalidOptions,
+    NotReady,
     Reading,
     Secret,
     SourceUnavailable,
     State,
     Status,
     Url,
+    import_vendor,
 )
 from rheostat.cli import FINDING, main
 from rheostat.watch import Seen, Watch
@@ -62,8 +65,8 @@ from rheostat_flagsources.growthbook import GrowthBookOptions, GrowthBookSource,
 from rheostat_flagsources.launchdarkly import LaunchDarklyOptions, LaunchDarklySource
 from rheostat_flagsources.openfeature import OpenFeatureOptions, OpenFeatureSource
 from vendors.faults import Fault
-from vendors.growthbook import DECRYPTION_KEY
-from vendors.launchdarkly import flag_of, null_flag, off_flag, ruled_flag, unevaluable_flag
+from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
+from vendors.launchdarkly import LaunchDarklyServer, flag_of, null_flag, off_flag, ruled_flag, unevaluable_flag
 
 TIMEOUT = 10.0
 WATCHED = 3.0
@@ -1061,6 +1064,101 @@ def test_openfeature_providers_last_words(monkeypatch: pytest.MonkeyPatch, caplo
     assert [] == caplog.messages
     logging.getLogger("openfeature.contrib").warning("heard again")
     assert ["heard again"] == caplog.messages
+
+
+# What is waited for
+
+
+class SlowImport:
+    """Holds up the import of what a source needs, as a process does whose main thread computes."""
+
+    def __init__(self, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began = threading.Event()
+        self.may_end = threading.Event()
+        self._import = import_vendor
+        monkeypatch.setattr(import_module(module), "import_vendor", self)
+
+    def __call__(self, name: str, requirement: str) -> Any:
+        self.began.set()
+        assert self.may_end.wait(TIMEOUT)
+        return self._import(name, requirement)
+
+
+def until_unavailable(source: FlagSource) -> str:
+    """The first complaint, when it is no longer only beginning."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            source.read({"on": bool})
+        except SourceUnavailable as unavailable:
+            if not isinstance(unavailable, NotReady):
+                return unavailable.reason
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("module", "make", "expected"),
+    [
+        ("growthbook.feed", lambda url: slow_growthbook(url), "growthbook is still being imported"),
+        ("openfeature", lambda _: openfeature_source(start_wait=SHORT), "openfeature is still being imported"),
+    ],
+)
+def test_an_import_that_takes_long_is_not_blamed_on_the_product(
+    module: str, make: Callable[[str], FlagSource], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody has been asked, the complaint is of the import."""
+    slow = SlowImport(f"rheostat_flagsources.{module}", monkeypatch)
+    with GrowthBookServer() as server, opened(source := make(server.url)):
+        assert expected == until_unavailable(source)
+        assert [] == server.requests
+        slow.may_end.set()
+
+
+def test_patience_with_a_product_begins_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LaunchDarkly, which has not answered yet, is not complained of because the import took long."""
+    slow = SlowImport("rheostat_flagsources.launchdarkly", monkeypatch)
+    with LaunchDarklyServer() as server:
+        server.fault = Fault.HANG
+        options = LaunchDarklyOptions(sdk_key=Secret(server.sdk_key), relay=Url(server.url), start_wait=SHORT)
+        source = LaunchDarklySource(options, identity())
+        with opened(source):
+            opened_at = time.monotonic()
+            threading.Timer(2 * SHORT, slow.may_end.set).start()
+            with pytest.raises(NotReady):
+                source.read({"on": bool})
+            assert time.monotonic() - opened_at > SHORT
+            assert f"{server.url}: no answer yet" == until_unavailable(source)
+
+
+SHORT = Duration(0.2)
+
+
+def slow_growthbook(url: str) -> GrowthBookSource:
+    return GrowthBookSource(GrowthBookOptions(client_key=Secret("key"), api_host=Url(url), timeout=SHORT), identity())
+
+
+def test_a_server_that_takes_no_connection_is_not_said_to_be_silent() -> None:
+    """A full backlog lets a connection hang: no answer could be waited for."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listening.getsockname()
+        for _ in range(3):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}"
+        source = slow_growthbook(url)
+        stack.enter_context(opened(source))
+        assert f"{url}: no connection within 0.2 s" == until_said(source, "connection")
+
+
+def until_said(source: FlagSource, word: str) -> str:
+    """The first complaint with this word."""
+    deadline = time.monotonic() + TIMEOUT
+    while word not in (reason := until_unavailable(source)):
+        assert time.monotonic() < deadline, reason
+    return reason
 
 
 # What a plan says

@@ -12,6 +12,7 @@ class Fault(StrEnum):
     """Answers and events break off halfway, and the connection is closed."""
     RESET = "reset"
     """Connections are reset (RST) instead of answered."""
+    STATUS_400 = "400"
     STATUS_401 = "401"
     STATUS_403 = "403"
     STATUS_404 = "404"

@@ -36,6 +36,14 @@ _CACHED: Final = 300.0
 _STEADY: Final = 30.0
 """Seconds that a stream has to last for the next reconnect to be quick."""
 
+_HINTS: Final = {
+    # Of the official proxy, to a key that it does not know.
+    400: "is client_key right?",
+    401: "is client_key right?",
+    403: "is client_key right?",
+    404: "are api_host and client_key right?",
+}
+
 # The host's generator may be seeded: it is left alone.
 _RANDOM: Final = random.SystemRandom()
 
@@ -68,6 +76,8 @@ class Feed:
 
     `trouble` says why the last fetch failed, and is empty while fetching works; `retry_at` (monotonic seconds) is when
     it is tried again. `stream_trouble` says the same of the stream, whose failure only makes changes arrive later.
+    `asked_at` (monotonic seconds) is when it was asked first: what has to be imported for that takes seconds in a busy
+    process.
     """
 
     def __init__(self, server: Server, heard: Callable[[], None]) -> None:
@@ -89,6 +99,7 @@ class Feed:
         self.trouble = ""
         self.retry_at: float | None = None
         self.stream_trouble = ""
+        self.asked_at: float | None = None
 
     def open(self) -> None:
         """Begin; nothing is imported or connected in the caller's thread."""
@@ -125,6 +136,7 @@ class Feed:
             self.trouble = str(error)
             self._heard()
             return
+        self.asked_at = time.monotonic()
         if self._server.streaming:
             self._begin(self._keep_streaming, STREAM_THREAD_NAME)
         backoff = self._backoff(_LONGEST_RETRY)
@@ -322,6 +334,8 @@ class Feed:
         strerror = next((each.strerror for each in _causes(error) if isinstance(each, OSError) and each.strerror), None)
         if strerror is not None:
             return f"{host}: {strerror}"
+        if isinstance(error, self._urllib3.exceptions.ConnectTimeoutError):
+            return f"{host}: no connection within {self._server.timeout:g} s"
         if isinstance(error, self._urllib3.exceptions.TimeoutError):
             return f"{host}: no answer within {silence or self._server.timeout:g} s"
         return f"{host}: the connection broke ({type(error).__name__})"
@@ -357,8 +371,7 @@ class _Refused(Exception):
     """The API answered with another status than 200; `retry_after` is in seconds."""
 
     def __init__(self, status: int, retry_after: str) -> None:
-        hints = {401: "is client_key right?", 403: "is client_key right?", 404: "are api_host and client_key right?"}
-        super().__init__(f"HTTP {status}" + (f": {hints[status]}" if status in hints else ""))
+        super().__init__(f"HTTP {status}" + (f": {_HINTS[status]}" if status in _HINTS else ""))
         self.retry_after = min(float(retry_after), _HOPELESS_RETRY) if retry_after.isdecimal() else 0.0
 
 

@@ -162,12 +162,14 @@ class GrowthBookSource:
             return self._clients()
         if self._feed.trouble:
             raise SourceUnavailable(self._feed.trouble, self._feed.retry_at)
+        if self._feed.newest is None and self._feed.asked_at is None:
+            raise self._nothing_yet("growthbook is still being imported", self._opened_at)
         if self._feed.newest is None:
-            raise self._nothing_yet(f"no answer from {self._options.api_host} yet")
+            raise self._nothing_yet(f"no answer from {self._options.api_host} yet", self._feed.asked_at)
         return self._feed.newest
 
-    def _nothing_yet(self, reason: str) -> SourceUnavailable:
-        is_beginning = time.monotonic() - self._opened_at < self._options.timeout
+    def _nothing_yet(self, reason: str, since: float | None) -> SourceUnavailable:
+        is_beginning = since is not None and time.monotonic() - since < self._options.timeout
         return NotReady(reason) if is_beginning else SourceUnavailable(reason)
 
     def _clients(self) -> Payload:
@@ -176,10 +178,10 @@ class GrowthBookSource:
         try:
             client = self._options.client.take()
         except SourceUnavailable as unavailable:
-            raise self._nothing_yet(unavailable.reason) from None
+            raise self._nothing_yet(unavailable.reason, self._opened_at) from None
         features = client.get_features()
         if not features:
-            raise self._nothing_yet(f"{self._options.client}: the client has no features")
+            raise self._nothing_yet(f"{self._options.client}: the client has no features", self._opened_at)
         # The client fills its mapping after it has put it in place.
         seen = (id(features), len(features))
         if self._payload is None or seen != self._seen:
