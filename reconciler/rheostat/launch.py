@@ -78,8 +78,17 @@ def _prepare(
     # Empty rather than absent: a launcher further up may have set it.
     env["RHEOSTAT_INSTANCE"] = instance or ""
     env["RHEOSTAT_START_AFTER"] = str(config.policy.start_after)
+    env["RHEOSTAT_BOOTSTRAP"] = _BOOTSTRAP
+    env["RHEOSTAT_SAID"] = mark = _mark(env)
+    with suppress(OSError):  # Nobody is that process any more.
+        os.unlink(mark)
     path = env.get("PYTHONPATH")
     env["PYTHONPATH"] = f"{_BOOTSTRAP}{os.pathsep}{path}" if path else _BOOTSTRAP
+
+
+def _mark(env: Mapping[str, str]) -> str:
+    """The file that the first process of this command makes which has to say that it cannot be governed."""
+    return f"{env.get('TMPDIR') or '/tmp'}/rheostat-{os.uname().nodename}-{os.getuid()}-{os.getpid()}"
 
 
 def _withdraw(env: MutableMapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 This file may be read by any Python the service starts, so it keeps to what all of them understand.
 """
 
+import errno
 import os
 import sys
 
@@ -10,14 +11,30 @@ import sys
 def _run_the_one_we_hide(here):
     """An environment may have a sitecustomize of its own, which this file's place on the path hides."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
+    try:
+        from importlib.machinery import PathFinder
+        from importlib.util import module_from_spec
+    except ImportError:
+        _run_it_under_python_2()
+        return
 
     spec = PathFinder.find_spec("sitecustomize", sys.path)
     if spec is not None and spec.loader is not None:
         module = module_from_spec(spec)
         sys.modules["sitecustomize"] = module
         spec.loader.exec_module(module)
+
+
+def _run_it_under_python_2():
+    import imp
+
+    found = imp.find_module("sitecustomize", sys.path)
+    # Kept, or this module's names would be gone with it.
+    ours = sys.modules.pop("sitecustomize")
+    try:
+        imp.load_module("sitecustomize", *found)
+    finally:
+        del ours
 
 
 class _AboutThreads(object):
@@ -117,7 +134,9 @@ class _Bootstrap(object):
                 attach(forked=bool(self._is_forked))
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
-            _complain("Rheostat cannot be imported by {}: {}".format(sys.executable, error))
+            if not _is_said():
+                advice = "install it there ({} -m pip install rheostat)".format(sys.executable)
+                _complain("Rheostat cannot be imported by {}: {}; {}".format(sys.executable, error, advice))
 
     def _is_parked_while_waiting(self):
         """A thread that only waits makes way for a fork, so that the process forks with no more than its own."""
@@ -187,6 +206,34 @@ def _complain(text):
         sys.stderr.write("ERROR rheostat[{}]: {}\n".format(os.getpid(), message))
 
 
+def _is_said():
+    """Another process of this command has said already that Rheostat cannot be there: one line is enough.
+
+    Processes that a shell starts one after the other share no more than the file that the launcher names.
+    """
+    mark = os.environ.get("RHEOSTAT_SAID")
+    if not mark:
+        return mark is not None
+    try:
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600))
+    except OSError as error:
+        # Without a place for it, the processes below this one at least do not say it again.
+        os.environ["RHEOSTAT_SAID"] = ""
+        return error.errno == errno.EEXIST
+    return False
+
+
+def _is_capable():
+    implementation = getattr(getattr(sys, "implementation", None), "name", "cpython")
+    if implementation == "cpython" and sys.version_info >= (3, 11):
+        return True
+    if not _is_said():
+        found = "{} {}.{}".format(implementation, *sys.version_info[:2])
+        advice = "run the service with one, or leave it out of rheostat run"
+        _complain("Rheostat needs CPython 3.11 or later, and {} is {}: {}".format(sys.executable, found, advice))
+    return False
+
+
 def _is_worth_it():
     """The helper that multiprocessing starts for its own book-keeping is no part of the service."""
     return not any("multiprocessing.resource_tracker" in each for each in sys.orig_argv)
@@ -197,9 +244,35 @@ def _may_be_uwsgi():
     return not sys.orig_argv or os.path.basename(sys.orig_argv[min(1, len(sys.orig_argv) - 1)]) in ("uwsgi", "pyuwsgi")
 
 
-if sys.version_info >= (3, 11) and "RHEOSTAT_CONFIG" in os.environ and _is_worth_it():
-    if _may_be_uwsgi():
-        _Bootstrap().attach_in_workers()
-    else:
-        _Bootstrap().attach_later()
-_run_the_one_we_hide(os.path.dirname(os.path.abspath(__file__)))
+def _warn_of_one_that_hides(here):
+    """Launchers whose own sitecustomize comes before this one, and ends there, in what they start.
+
+    Where Rheostat is installed, its ``.pth`` has put this folder on the path once more, and would there too.
+    """
+    if sys.path.count(here) > 1:
+        return
+    for each in sys.orig_argv[1:3]:
+        if os.path.basename(each) in ("opentelemetry-instrument", "opentelemetry.instrumentation.auto_instrumentation"):
+            name = os.path.basename(each)
+            _complain(
+                "{0} hides Rheostat from what it starts: install Rheostat beside it ({1} -m pip install rheostat), "
+                "or start it the other way round ({0} -- rheostat run ...)".format(name, sys.executable)
+            )
+
+
+def _begin(here):
+    # The launcher's folder may be found twice, and another installation's beside it.
+    if "RHEOSTAT_CONFIG" not in os.environ or hasattr(sys, "_is_rheostat_here"):
+        return
+    sys._is_rheostat_here = True
+    if _is_capable() and _is_worth_it():
+        _warn_of_one_that_hides(here)
+        if _may_be_uwsgi():
+            _Bootstrap().attach_in_workers()
+        else:
+            _Bootstrap().attach_later()
+
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_begin(_HERE)
+_run_the_one_we_hide(_HERE)
