@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from .importing import import_apart
 from .log import describe
 from .problem import did_you_mean
+from .vendor import foreign_build, reinstall
 
 
 class BuiltIn(NamedTuple):
@@ -17,9 +18,12 @@ class BuiltIn(NamedTuple):
     extra: str | None = None
 
     def missing(self) -> str | None:
-        """What to do if the vendor package is not installed, found out without importing it."""
-        if self.vendor is None or importlib.util.find_spec(self.vendor) is not None:
+        """What to do if the vendor package is not installed for this Python, found out without importing it."""
+        if self.vendor is None:
             return None
+        if importlib.util.find_spec(self.vendor) is not None:
+            foreign = foreign_build(self.vendor)
+            return f"{foreign}: {reinstall(f'rheostat[{self.extra}]')}" if foreign else None
         return f"the package {self.vendor!r} is not installed: pip install 'rheostat[{self.extra}]'"
 
 

@@ -2,14 +2,16 @@
 
 import os
 import re
+import shutil
 import sys
 import venv
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from subprocess import run as run_to_its_end
 
 import pytest
 
-from children import RHEOSTAT, ended, parsed
+from children import RHEOSTAT, Child, ended, parsed
 
 CONFIG = """\
 version: 1
@@ -152,3 +154,37 @@ def test_an_old_python_without_a_sitecustomize(folder: Path, old: str) -> None:
     """That there is none to run is no error: the one line is about its version."""
     ran = ended([*RUN, old, "-c", "print('served')"], folder, {"TMPDIR": str(folder / "tmp")})
     assert (0, "served\n", 1) == (ran.returncode, ran.stdout, ran.stderr.count("\n"))
+
+
+@pytest.fixture
+def foreign(folder: Path) -> Path:
+    """The agent's package as a wheel for another Python leaves it."""
+    import pyroscope
+
+    package = Path(str(pyroscope.__file__)).parent
+    shutil.copytree(package, folder / "site" / "pyroscope", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (extension,) = package.glob("_native.*.so")
+    tags = extension.name.split(".")[1]
+    other = folder / "site" / "pyroscope" / extension.name.replace(tags, "cpython-310-x86_64-linux-gnu")
+    other.symlink_to(extension)
+    config = folder / "rheostat.yaml"
+    config.write_text(CONFIG.replace("noop", "pyroscope"))
+    return other
+
+
+def tags() -> str:
+    return EXTENSION_SUFFIXES[0].split(".")[1]
+
+
+def test_an_agent_that_is_built_for_another_python(folder: Path, foreign: Path) -> None:
+    """The service is told that the agent's build is wrong, not that the agent is missing; `check` finds it too."""
+    env = {"PYTHONPATH": str(foreign.parents[1])}
+    (folder / "app.py").write_text("import sys\nsys.stdin.read()\n")
+    with Child([*RUN, sys.executable, "app.py"], folder, env) as child:
+        message = str(child.event("start_failed")["message"])
+        assert 0 == child.finish()
+    checked = ended([*RHEOSTAT, "check", "rheostat.yaml"], folder, env)
+    for each in (message, checked.stdout):
+        assert f"pyroscope/{foreign.name} is built for another Python than {tags()}" in each
+        assert f"{sys.executable} -m pip install --force-reinstall 'rheostat[pyroscope]'" in each
+    assert 1 == checked.returncode
