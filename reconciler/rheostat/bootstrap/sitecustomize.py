@@ -8,9 +8,16 @@ import os
 import sys
 
 
-def _run_the_one_we_hide(here):
+def _leave_the_path(here):
+    """How often this file's folder was there."""
+    kept = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]
+    times = len(sys.path) - len(kept)
+    sys.path[:] = kept
+    return times
+
+
+def _run_the_one_we_hide():
     """An environment may have a sitecustomize of its own, which this file's place on the path hides."""
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]
     try:
         from importlib.machinery import PathFinder
         from importlib.util import module_from_spec
@@ -244,13 +251,11 @@ def _may_be_uwsgi():
     return not sys.orig_argv or os.path.basename(sys.orig_argv[min(1, len(sys.orig_argv) - 1)]) in ("uwsgi", "pyuwsgi")
 
 
-def _warn_of_one_that_hides(here):
+def _warn_of_one_that_hides():
     """Launchers whose own sitecustomize comes before this one, and ends there, in what they start.
 
     Where Rheostat is installed, its ``.pth`` has put this folder on the path once more, and would there too.
     """
-    if sys.path.count(here) > 1:
-        return
     for each in sys.orig_argv[1:3]:
         if os.path.basename(each) in ("opentelemetry-instrument", "opentelemetry.instrumentation.auto_instrumentation"):
             name = os.path.basename(each)
@@ -260,19 +265,21 @@ def _warn_of_one_that_hides(here):
             )
 
 
-def _begin(here):
+def _begin(can_be_hidden):
+    """`can_be_hidden` by other launchers: this file is found by nothing but PYTHONPATH."""
     # The launcher's folder may be found twice, and another installation's beside it.
     if "RHEOSTAT_CONFIG" not in os.environ or hasattr(sys, "_is_rheostat_here"):
         return
     sys._is_rheostat_here = True
     if _is_capable() and _is_worth_it():
-        _warn_of_one_that_hides(here)
+        if can_be_hidden:
+            _warn_of_one_that_hides()
         if _may_be_uwsgi():
             _Bootstrap().attach_in_workers()
         else:
             _Bootstrap().attach_later()
 
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_begin(_HERE)
-_run_the_one_we_hide(_HERE)
+# First of all: a thread that is looking for a module would pass over one of the folders that move up.
+_begin(can_be_hidden=_leave_the_path(os.path.dirname(os.path.abspath(__file__))) < 2)
+_run_the_one_we_hide()
