@@ -260,6 +260,55 @@ def test_fork_while_a_plug_in_is_imported(folder: Path) -> None:
         assert 0 == child.finish()
 
 
+ASKING = """\
+import sys
+from importlib.machinery import PathFinder
+
+import __main__
+import rheostat
+
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name != "rheostat.hostobject":
+            return None
+        spec = PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (__main__.importing.set(), __main__.forked.wait(0.2), execute(module))
+        return spec
+
+
+sys.meta_path.insert(0, Finder)
+
+
+class Source:
+    Options = dict
+    poll_interval = 10.0
+
+    def __init__(self, options, identity):
+        pass
+
+    def open(self, changed):
+        pass
+
+    def read(self, wanted):
+        return rheostat.HostObject and rheostat.Reading({})
+
+    def close(self):
+        pass
+"""
+
+
+def test_fork_while_a_public_name_is_first_used(folder: Path) -> None:
+    """What the control thread imports by using a name of Rheostat's can be imported in a child forked meanwhile."""
+    reconfigure(folder, "kind: yaml, path: flags.yaml, poll_interval: 10ms", "kind: 'asking:Source'")
+    (folder / "asking.py").write_text(ASKING)
+    (folder / "app.py").write_text(IMPORTING.replace("import slow", "import rheostat.hostobject"))
+    with governed(folder, env={"PYTHONWARNINGS": "ignore"}) as child:
+        assert "the child ended with 0" == child.out.next()
+        assert 0 == child.finish()
+
+
 # What a shell would do
 
 
