@@ -18,6 +18,7 @@ from .process import AlreadyRunning, govern
 LogChoice = Literal["text", "json", "none"]
 
 _BOOTSTRAP: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")
+_STDLIB: Final = os.path.dirname(os.__file__)
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
 _INVALID: Final = 2
@@ -82,8 +83,20 @@ def _prepare(
     env["RHEOSTAT_SAID"] = mark = _mark(env)
     with suppress(OSError):  # Nobody is that process any more.
         os.unlink(mark)
-    path = env.get("PYTHONPATH")
-    env["PYTHONPATH"] = f"{_BOOTSTRAP}{os.pathsep}{path}" if path else _BOOTSTRAP
+    path = env.get("PYTHONPATH", "").split(os.pathsep)
+    env["PYTHONPATH"] = os.pathsep.join([_BOOTSTRAP, *_withdrawn(path), *(path if path != [""] else ())])
+
+
+def _withdrawn(path: Sequence[str]) -> Sequence[str]:
+    """The folder of a launcher further up that has taken this process for the service, and itself off the path.
+
+    OpenTelemetry's did so for years, lest it instrument what the service starts.
+    """
+    file = getattr(sys.modules.get("sitecustomize"), "__file__", None)
+    folder = os.path.dirname(file) if file else ""
+    # What PYTHONPATH names comes before the standard library; an environment's own sitecustomize does not.
+    named = sys.path[: sys.path.index(_STDLIB)] if _STDLIB in sys.path else ()
+    return [folder] if folder in named and folder not in path else []
 
 
 def _mark(env: Mapping[str, str]) -> str:

@@ -92,6 +92,15 @@ def test_opentelemetry_above(folder: Path) -> None:
     assert (SDK, 1) == seen(folder, command, PROVIDER, QUIET)
 
 
+def test_a_launcher_above_that_withdraws(folder: Path) -> None:
+    """One that takes itself off the path in the first Python it meets, as OpenTelemetry's did, reaches the service."""
+    other = folder / "other"
+    other.mkdir()
+    (other / "sitecustomize.py").write_text("import os\nSERVED = os.environ.pop('PYTHONPATH')\n")
+    effect = "__import__('sitecustomize').SERVED.count('other')"
+    assert ("1", 1) == seen(folder, [*RUN, sys.executable, "app.py"], effect, {"PYTHONPATH": str(other)})
+
+
 def test_opentelemetry_above_where_rheostat_is_not_installed(folder: Path) -> None:
     """A Rheostat that was only copied needs no more than PYTHONPATH while nothing comes before it."""
     command = [*OPENTELEMETRY, "--", *RUN, BARE, "app.py"]
