@@ -65,7 +65,7 @@ STATEMENTS = [
 MOMENTS = [
     "rheostat.backend",
     "rheostat.document",
-    "rheostat.launch",
+    "rheostat.config",
     "rheostat.reconciler",
     "transitions",
 ]

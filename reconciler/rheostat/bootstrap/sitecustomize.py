@@ -78,7 +78,8 @@ class _Bootstrap(object):
         self._warnings = _AboutThreads(threading)
         self._renew_locks()
         self._forking = 0
-        self._is_forked = 0
+        self._thread = None
+        self._forked_in = 0
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
         )
@@ -106,7 +107,7 @@ class _Bootstrap(object):
                     "uWSGI runs without Python threads, so nothing could turn profiling off (set enable-threads = true)"
                 )
         # CPython may have been told of the fork after all.
-        elif self._is_forked != os.getpid():
+        elif self._forked_in != os.getpid():
             self._after_fork_in_child()
 
     def attach_later(self):
@@ -136,9 +137,9 @@ class _Bootstrap(object):
                 # registered later run earlier, so ours waits for the import before logging's takes that lock.
                 os.register_at_fork(before=self._before_fork)
             with self._attaching:
-                from rheostat.launch import attach
+                from rheostat.importing import import_apart
 
-                attach(forked=bool(self._is_forked))
+                import_apart("rheostat.launch").attach(forked=bool(self._forked_in))
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
             if not _is_said():
@@ -169,7 +170,7 @@ class _Bootstrap(object):
                 wait_to_fork()
         if sys.version_info >= (3, 12):
             self._warnings.be_quiet()
-        if self._thread.is_alive() and self._bell.locked():
+        if self._thread is not None and self._thread.is_alive() and self._bell.locked():
             self._is_to_park = True
             with self._suppress(RuntimeError):  # Another thread forks too.
                 self._bell.release()
@@ -189,7 +190,7 @@ class _Bootstrap(object):
     def _after_fork_in_child(self):
         self._renew_locks()
         self._forking = 0
-        self._is_forked = os.getpid()
+        self._forked_in = os.getpid()
         # From its start on Rheostat follows forks itself.
         follows_forks = getattr(sys.modules.get("rheostat.process"), "follows_forks", None)
         if follows_forks is None or not follows_forks():
