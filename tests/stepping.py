@@ -50,7 +50,14 @@ class RecordingBackend:
 class Stepped:
     """A loop with everything around it in the test's hands."""
 
-    def __init__(self, rules: Rules, policy: Policy, observers: tuple[Observer, ...] = (), backend: Any = None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        policy: Policy,
+        observers: tuple[Observer, ...] = (),
+        backend: Any = None,
+        looks: HeldCalls | None = None,
+    ) -> None:
         self.clock = VirtualClock()
         self.records = Log(self.clock)
         self.calls = HeldCalls()
@@ -65,6 +72,7 @@ class Stepped:
             sources={"": self.source},
             backend=self.backend,
             calls=self.calls,
+            looks=looks,
             journal=self.journal,
             clock=self.clock,
             random=lambda: 0.5,

@@ -318,11 +318,10 @@ class PyroscopeBackend:
             raise outcome[0]
 
     def _refusal(self, timeout: float) -> BackendError | None:
-        # Only a check pays for these imports.
-        from urllib.error import HTTPError, URLError
-        from urllib.request import HTTPRedirectHandler, Request, build_opener
+        # Only who looks pays for these imports.
+        request, errors = (import_vendor(f"urllib.{each}", _REQUIREMENT) for each in ("request", "error"))
 
-        class Nowhere(HTTPRedirectHandler):
+        class Nowhere(request.HTTPRedirectHandler):  # type: ignore[misc, name-defined]  # imported at run time
             """Credentials are not for another host, and a login page is no Pyroscope."""
 
             def redirect_request(self, *_: Any) -> None:
@@ -334,12 +333,14 @@ class PyroscopeBackend:
         headers = {"Content-Type": "application/proto", **self._sent_headers()}
         try:
             # Whoever waits for this thread gives up first.
-            build_opener(Nowhere).open(Request(url, b"", headers, method="POST"), timeout=timeout + 1.0).close()
-        except HTTPError as error:
+            request.build_opener(Nowhere).open(
+                request.Request(url, b"", headers, method="POST"), timeout=timeout + 1.0
+            ).close()
+        except errors.HTTPError as error:
             error.close()
             refused = ": are the credentials right?" if error.code in (401, 403) else ": is it Pyroscope?"
             return PermanentError(f"{address}: HTTP {error.code}{refused if error.code < 500 else ''}")
-        except URLError as error:
+        except errors.URLError as error:
             return TemporaryError(f"{address}: {error.reason}")
         # Whatever answers there may speak anything.
         except Exception as error:

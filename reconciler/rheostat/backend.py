@@ -65,7 +65,8 @@ class Reachable(Protocol):
     def reach(self, timeout: float) -> None:
         """Send the server one request that delivers nothing, with the configured credentials, within `timeout` seconds.
 
-        Raises `BackendError` with what is wrong. Called by ``rheostat check --online`` only.
+        Raises `BackendError` with what is wrong. Called by ``rheostat check --online``, and now and then while a
+        session runs: in a thread of its own, maybe beside any other call.
         """
 
 

@@ -38,10 +38,12 @@ class ThreadedCalls(NamedTuple):
     """A daemon thread for each call, so that none is left while nothing is in flight."""
 
     clock: Callable[[], float]
-    after: Callable[[], None]
+    after: Callable[[], object]
     """Called in the call's thread once the call has ended, before anybody is told."""
     last: Callable[[], bool]
     """Whether a call would be the last one: the process is ending, and somebody waits for the stop with a bound."""
+    name: str = THREAD_NAME
+    """Of the thread; begins with ``rheostat``."""
 
     def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
         def body() -> None:
@@ -58,7 +60,7 @@ class ThreadedCalls(NamedTuple):
                 linger()
 
         try:
-            threading.Thread(target=alone, name=THREAD_NAME, daemon=True).start()
+            threading.Thread(target=alone, name=self.name, daemon=True).start()
         except RuntimeError:
             # From CPython 3.12 on no thread can be started once atexit handlers run: the control thread is one that
             # already runs. At any other time it must not be held up, and the call has failed.

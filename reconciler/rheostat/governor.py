@@ -257,6 +257,7 @@ class Governor:
         # The host's start-up does not pay for the loop; this thread has the time.
         _load_loop()
         from .calls import ThreadedCalls
+        from .delivery import THREAD_NAME as LOOKING
         from .loop import Loop
         from .sources import open_sources
 
@@ -288,6 +289,7 @@ class Governor:
                 sources=self._sources,
                 backend=backend,
                 calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
+                looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
                 journal=self._journal,
                 clock=time.monotonic,
                 random=_random,

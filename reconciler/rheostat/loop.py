@@ -11,6 +11,7 @@ from typing import Final
 
 from .backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
 from .calls import Calls, Returned
+from .delivery import Delivery
 from .desired import NO_SETTINGS, OFF, Desired, same_settings
 from .flagsource import FlagSource
 from .history import History
@@ -42,6 +43,7 @@ class Loop:
         sources: Mapping[str, FlagSource],
         backend: Backend,
         calls: Calls,
+        looks: Calls | None = None,
         journal: Journal,
         clock: Callable[[], float],
         random: Callable[[], float],
@@ -51,6 +53,8 @@ class Loop:
         breathe: Callable[[], None] = lambda: None,
     ) -> None:
         """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
+
+        `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any.
 
         `breathe` is called in the midst of longer work, to let the host's threads have the interpreter.
         """
@@ -67,6 +71,7 @@ class Loop:
         self._inherited = inherited
         self._slot = CallSlot(calls, journal, wake)
         self._gate = StartGate(policy, identity.instance, random)
+        self._delivery = Delivery(backend, policy.reach, looks, journal, wake, random)
 
         self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
         self._seen = UNSEEN
@@ -99,8 +104,8 @@ class Loop:
 
     @property
     def is_idle(self) -> bool:
-        """No call of the backend is in flight."""
-        return self._slot.is_idle
+        """No call of the backend is in flight, nor a look at its server."""
+        return self._slot.is_idle and not self._delivery.is_looking
 
     @property
     def finished(self) -> bool:
@@ -113,6 +118,8 @@ class Loop:
         closing = self._told_to_close
         self._changed |= closing is not self._closing
         self._closing = closing
+        if closing:
+            self._delivery.end()
         if self._inherited is not None:
             self._leave_parent(self._inherited)
         # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
@@ -120,6 +127,7 @@ class Loop:
         if self._changed:
             self._breathe()
         self._take_outcomes()
+        self._changed |= self._delivery.step(self._clock())
         if self._changed:
             self._breathe()
         self._converge(self._clock())
@@ -228,6 +236,7 @@ class Loop:
         self._applied = call.settings
         self._health = UNKNOWN_HEALTH
         self._probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
+        self._delivery.begin(now)
         self._fire(Trigger.STARTED, call.cause, outcome.took)
 
     def _start_failed(self, call: Call, error: BaseException, took: float, now: float) -> None:
@@ -299,6 +308,8 @@ class Loop:
 
     def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
         self._breathe()
+        if trigger not in (Trigger.STARTED, Trigger.RETUNE):
+            self._delivery.end()
         self._history.move(trigger, cause, self._applied, self._intent.resolution.adjustments, took)
 
     def _rest(self, now: float) -> float:
@@ -310,6 +321,7 @@ class Loop:
 
     def _appointments(self, now: float) -> Iterable[float]:
         yield now + self._watch.interval()
+        yield self._delivery.due_at
         lease = self._policy.hold_last_good
         for layer in self._seen.layers:
             if layer.stale_since is not None and layer.holds(lease, now):
@@ -356,6 +368,7 @@ class Loop:
             last_transition=self._history.last,
             health=self._health,
             error=self._error,
+            delivery=self._delivery.health,
         )
 
 

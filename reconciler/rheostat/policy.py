@@ -12,6 +12,9 @@ from .values import Value
 
 _LONGEST_DOUBLING = 40
 
+_SHORTEST_REACH = 1.0
+"""Seconds."""
+
 
 class Backoff(NamedTuple):
     """Seconds between tries that fail: doubled each time from `initial` to `max`, less up to half at random."""
@@ -44,6 +47,7 @@ class Policy(NamedTuple):
     backoff: Backoff = Backoff()
     cooldown: Duration = Duration(5.0)
     splay: Duration = Duration(0.0)
+    reach: Duration = Duration(300.0)
     kill_switch: FilePath | None = None
     processes: Literal["all", "workers"] = "all"
     fork_policy: Literal["restart", "off"] = "restart"
@@ -52,6 +56,8 @@ class Policy(NamedTuple):
         """Raises `InvalidOptions`."""
         least = {"resync": 1.0, "start_deadline": 0.001, "stop_deadline": 0.001}
         too_small = {name: f"at least {s:g}s" for name, s in least.items() if getattr(self, name) < s}
+        if 0 < self.reach < _SHORTEST_REACH:
+            too_small["reach"] = f"0 (never), or at least {_SHORTEST_REACH:g}s"
         if too_small:
             raise InvalidOptions(too_small)
 

@@ -38,7 +38,8 @@ class Status(NamedTuple):
 
     `desired` is what the flags come to, `settings` what really runs (empty when stopped). `waiting` says what the
     next start waits for, in words. `error` is the last failure that has not been overcome. `closed` is True once
-    Rheostat has let go of the profiler for good.
+    Rheostat has let go of the profiler for good. `health` says whether the session samples, `delivery` whether the
+    profiler's server takes what it sends.
     """
 
     state: State
@@ -54,6 +55,7 @@ class Status(NamedTuple):
     waiting: str = ""
     error: str = ""
     closed: bool = False
+    delivery: Health = UNKNOWN_HEALTH
 
 
 class Snapshot(NamedTuple):
@@ -79,6 +81,7 @@ class Snapshot(NamedTuple):
     health: Health = UNKNOWN_HEALTH
     error: str = ""
     closed: bool = False
+    delivery: Health = UNKNOWN_HEALTH
 
     def at(self, now: float) -> Status:
         return Status(
@@ -100,6 +103,7 @@ class Snapshot(NamedTuple):
             waiting=self._waiting(now),
             error=self.error,
             closed=self.closed,
+            delivery=self.delivery,
         )
 
     def _waiting(self, now: float) -> str:

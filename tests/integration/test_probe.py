@@ -601,3 +601,101 @@ def test_under_the_launcher_the_neighbour_is_told_as_json(tmp_path: Path) -> Non
         child.event("transition", to="running")
         assert 0 == child.finish()
         assert 1 == [parsed(line).get("event") for line in child.err.rest()].count("other_profiler")
+
+
+# Delivery, while a session runs
+
+
+@contextmanager
+def profiled(folder: Path, address: str, reach: str = "1s") -> Iterator[Child]:
+    """A service that does nothing but run its profiler."""
+    config = prepare(folder, f'{{kind: pyroscope, server_address: "{address}"}}')
+    config.write_text(config.read_text().replace("policy: {", f"policy: {{reach: {reach}, start_after: 10ms, "))
+    (folder / "app.py").write_text("import sys\n\nsys.stdin.read()\n")
+    run = [*RHEOSTAT, "run", "--config", "config.yaml", "--log", "json", "--", sys.executable, "app.py"]
+    with Child(run, folder) as child:
+        child.event("transition", to="running")
+        yield child
+
+
+def test_a_dead_server_is_said_once_and_its_return_too(tmp_path: Path) -> None:
+    """The session goes on, and nothing is said but that profiles are lost, and later that they arrive again."""
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        address = bound.getsockname()
+        with profiled(tmp_path, f"http://127.0.0.1:{address[1]}") as child:
+            failed = child.event("delivery_failed")
+            assert "WARNING" == failed["level"]
+            assert f"profiles do not reach the profiler's server: http://127.0.0.1:{address[1]}: " in failed["message"]
+            bound.listen()
+            back = threading.Thread(target=take_pushes, args=(bound,), daemon=True)
+            back.start()
+            assert "profiles reach the profiler's server again" == child.event("recovered")["message"]
+            assert 0 == child.finish()
+            rest = [parsed(line)["event"] for line in child.err.rest()]
+            assert ["transition", "delivery_failed", "recovered", "transition", "closed"] == rest
+
+
+def take_pushes(listening: socket.socket) -> None:
+    while True:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+def test_credentials_that_are_refused_are_said(door: Door, tmp_path: Path) -> None:
+    """What the server answers is in the complaint, and no secret."""
+    door.status = 401
+    with profiled(tmp_path, f"http://shop:hunter2@{door.address}") as child:
+        failed = child.event("delivery_failed")
+        assert f"http://***@{door.address}: HTTP 401: are the credentials right?" in failed["message"]
+        assert 0 == child.finish()
+        assert "hunter2" not in "".join(child.err.rest())
+
+
+def test_a_server_that_never_answers_holds_up_neither_off_nor_the_exit(door: Door, tmp_path: Path) -> None:
+    """While a look waits for it, the flag stops the session, and the process ends."""
+    door.released.clear()
+    with profiled(tmp_path, f"http://{door.address}") as child:
+        until(lambda: door.seen)
+        (tmp_path / "flags.yaml").write_text("on: false\n")
+        assert "stopped" == child.event("transition")["to"]
+        (tmp_path / "flags.yaml").write_text("on: true\n")
+        assert "running" == child.event("transition")["to"]
+        assert 0 == child.finish()
+        assert {"INFO"} == {parsed(line)["level"] for line in child.err.rest()}
+
+
+def test_with_reach_0_nobody_asks(door: Door, tmp_path: Path) -> None:
+    """The server hears of profiles only, while a process beside it that asks has been heard twice."""
+    beside, asked = tmp_path / "beside", Door()
+    beside.mkdir()
+    with serving(asked), profiled(tmp_path, f"http://{door.address}", reach="0s") as child:
+        with profiled(beside, f"http://{asked.address}"):
+            until(lambda: len(asked.seen) > 1)
+        assert [] == door.seen
+        assert 0 == child.finish()
+
+
+def test_a_fork_in_the_midst_of_a_look_is_as_ever(door: Door, tmp_path: Path) -> None:
+    """The child is governed by itself and asks by itself; nobody warns of the thread that looks."""
+    door.released.clear()
+    script = (
+        "import os, sys, time, rheostat\n"
+        "profiling = rheostat.start('config.yaml')\n"
+        "sys.stdin.readline()\n"
+        "child = os.fork()\n"
+        "until = time.monotonic() + 15\n"
+        "while profiling.status().state != 'running': assert time.monotonic() < until\n"
+        "if child == 0: os._exit(profiling.status().pid != os.getpid())\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)\n"
+    )
+    config = prepare(tmp_path, f'{{kind: pyroscope, server_address: "http://{door.address}"}}')
+    config.write_text(config.read_text().replace("policy: {", "policy: {reach: 1s, "))
+    with Child([sys.executable, "-W", "always", "-c", script], tmp_path) as child:
+        until(lambda: door.seen)
+        child.tell("fork")
+        assert "0" == child.out.next()
+        assert [] == child.err.rest()
