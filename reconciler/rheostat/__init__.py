@@ -3,6 +3,8 @@
 import rheostat
 
 rheostat.start("config.yaml")
+
+PYTEST_DONT_REWRITE: pytest warns of a distribution's package that is imported before it can be rewritten.
 """
 
 TYPE_CHECKING = False  # Type checkers take it for that of typing, whose import costs more than all of this.
