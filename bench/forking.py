@@ -19,9 +19,7 @@ import select
 import signal
 import statistics
 import struct
-import threading
 import time
-from _thread import start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,16 +29,17 @@ from .child import run
 from .percentile import percentile
 from .row import Row, show
 from .stage import SLOW, Stage, folder, log_to_nowhere, receiver
+from .threads import CALLED, end_and_start
 
 if TYPE_CHECKING:
     from .governed import Governed
 
 _MOST: Final = 0.95
-_LIMIT_PARENT: Final = 0.3
-_LIMIT_CHILD: Final = 1.0
-"""Milliseconds."""
-_LIMIT_PROFILED: Final = 0.7
-"""Seconds."""
+_MOST_PARENT: Final = 6.0
+_MOST_CHILD: Final = 25.0
+_MOST_PROFILED: Final = 3.5
+_LEFT_ALONE: Final = 0.2
+"""Seconds for which a child is left alone."""
 _REST: Final = 0.006
 """Seconds between two forks."""
 _STARTED: Final = 0.3
@@ -75,11 +74,11 @@ def rows(quick: bool) -> list[Row]:
         measured = [[run(kind, where / f"{kind.__name__}{i}", address, forks) for kind in kinds] for i in range(turns)]
         profiled = run(measure_profiled, where / "profiled", address, children)
         naive = run(measure_naively_profiled, where / "naive", address)
-        least = _Figure.of(run(measure_least, forks))
+        least = _Figure.of([each * 1000 for each in run(end_and_start, forks)])
     rheostat, beside, neither = (_joined(kind) for kind in zip(*measured, strict=True))
     return [
-        *_rows("profiling off", rheostat.off, beside.off, neither.off, f"; a thread's end and start take {least}"),
-        *_rows("profiler running", rheostat.on, beside.on, neither.on),
+        *_rows("profiling off", rheostat.off, beside.off, neither.off, least),
+        *_rows("profiler running", rheostat.on, beside.on, neither.on, least),
         _profiled_row(profiled, naive),
     ]
 
@@ -88,18 +87,18 @@ def _joined(each: tuple[Forks, ...]) -> Forks:
     return Forks([fork for forks in each for fork in forks.off], [fork for forks in each for fork in forks.on])
 
 
-def _rows(state: str, rheostat: list[Fork], naive: list[Fork], neither: list[Fork], least: str = "") -> list[Row]:
+def _rows(state: str, rheostat: list[Fork], naive: list[Fork], neither: list[Fork], least: "_Figure") -> list[Row]:
     def added(cost: Callable[[Fork], float]) -> "_Added":
         return _Added(*([cost(fork) * 1000 for fork in each] for each in (rheostat, naive, neither)))
 
     kernel = added(lambda fork: fork.kernel)
     beside = (
         f"; the kernel takes {kernel.rheostat} more for the fork itself, with the naive thread {kernel.naive}, and "
-        f"{kernel.without} without either{least}"
+        f"{kernel.without} without either; {CALLED} take {least}"
     )
     return [
-        added(lambda fork: fork.parent).row(f"fork, {state}: added to the parent", _LIMIT_PARENT, beside),
-        added(lambda fork: fork.child).row(f"fork, {state}: added to the child", _LIMIT_CHILD),
+        added(lambda fork: fork.parent).row(f"fork, {state}: added to the parent", _MOST_PARENT, least.median, beside),
+        added(lambda fork: fork.child).row(f"fork, {state}: added to the child", _MOST_CHILD, least.median),
     ]
 
 
@@ -129,12 +128,14 @@ class _Added:
         self.naive = _Figure.of(naive).less(self.without)
         self._number = len(rheostat)
 
-    def row(self, what: str, limit: float, note: str = "") -> Row:
-        row = Row.of(
+    def row(self, what: str, most: float, yardstick: float, note: str = "") -> Row:
+        row = Row.times(
             f"{what}, median and 95th percentile of {self._number}",
             self.rheostat.median,
             self.naive.median,
-            limit=limit,
+            most=most,
+            yardstick=yardstick,
+            called=CALLED,
             unit="ms",
             note=f"without either {self.without}{note}",
         )
@@ -142,11 +143,13 @@ class _Added:
 
 
 def _profiled_row(rheostat: list[float], naive: float) -> Row:
-    row = Row.of(
+    row = Row.times(
         f"fork to the child's profiler running, longest of {len(rheostat)}",
         max(rheostat),
         naive,
-        limit=_LIMIT_PROFILED,
+        most=_MOST_PROFILED,
+        yardstick=_LEFT_ALONE,
+        called="what a child is left alone",
         unit="s",
         note=f"shortest {show(min(rheostat), 's')}; the naive thread does not live on in a child, which has no session "
         f"{show(_NEVER_AFTER, 's')} later, with a poll of {_INTERVAL:g} s",
@@ -190,24 +193,6 @@ def with_neither(where: Path, address: str, forks: int) -> Forks:
     stage.say(SLOW)
     NaiveThread(stage.flags, address).poll()
     return Forks(off, clock.forks(forks))
-
-
-def measure_least(number: int) -> list[float]:
-    """Milliseconds that a bare thread's end and the start of another take."""
-    return [_end_and_start() for _ in range(number)]
-
-
-def _end_and_start() -> float:
-    waiting = threading.Lock()
-    waiting.acquire()
-    thread = threading.Thread(target=waiting.acquire, daemon=True)
-    thread.start()
-    time.sleep(_REST)
-    began = time.perf_counter()
-    waiting.release()
-    thread.join()
-    start_new_thread(int, ())
-    return (time.perf_counter() - began) * 1000
 
 
 def measure_profiled(where: Path, address: str, children: int) -> list[float]:

@@ -25,7 +25,8 @@ _LASTS: Final = 4.0
 _STARTED: Final = 2.0
 _SETTLED: Final = 0.5
 _BOUND: Final = 15.0
-_LIMIT: Final = 2.0
+_DEADLINE: Final = 2.0
+"""Seconds, of the configuration: `exit_deadline`."""
 
 
 class Case(NamedTuple):
@@ -66,11 +67,13 @@ def _of(name: str, cases: Sequence[Case], ended: Sequence[Ended[None]]) -> list[
 
 
 def _row(name: str, rheostat: Sequence[Ended[None]], naive: Sequence[Ended[None]]) -> Row:
-    row = Row.of(
+    row = Row.times(
         f"exit delay, flag product hangs, {name}",
         max(each.delay for each in rheostat),
         max(each.delay for each in naive),
-        limit=_LIMIT,
+        most=1.0,
+        yardstick=_DEADLINE,
+        called="exit_deadline",
         unit="s",
         note=f"never an answer, then silence once connected: {_each(rheostat)}; the naive thread: {_each(naive)}"
         if len(rheostat) > 1

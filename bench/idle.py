@@ -42,11 +42,13 @@ def rows(quick: bool) -> list[Row]:
             tolerance=1.5 / seconds,
             note="one second is Rheostat's default for YAML; at its usual 30 s the naive thread wakes 0.033 times",
         ),
-        Row.of(
+        Row.times(
             "idle: CPU above a process without it, of one core",
             max(0.0, rheostat.cpu - neither.cpu) * 100,
             max(0.0, naive.cpu - neither.cpu) * 100,
-            limit=0.1,
+            most=1.0,
+            yardstick=max(0.0, naive.cpu - neither.cpu) * 100,
+            called="the naive thread's",
             unit="%",
             note="with cold caches, as between two looks in production; the naive thread polls every second too",
         ),

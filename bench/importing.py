@@ -50,15 +50,17 @@ def rows(quick: bool) -> list[Row]:
         vendors = run(vendors_while_off, where)
     alone = f"yaml and transitions alone take {show(dependencies.time, 'ms')} and {show(dependencies.memory, 'MB')}"
     return [
-        Row.of(
+        Row.times(
             "import and load_config: CPU",
             rheostat.time,
             naive.time,
-            limit=_TIMES * dependencies.time,
+            most=_TIMES,
+            yardstick=dependencies.time,
+            called="yaml and transitions",
             unit="ms",
             note=f"{alone}: Rheostat takes {rheostat.time / dependencies.time:.2f} x and "
             f"{rheostat.memory - dependencies.memory:+.1f} MB",
-        )._replace(promise=f"≤ {_TIMES} x yaml and transitions"),
+        ),
         Row.of(
             "import and load_config: memory",
             rheostat.memory,

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .agent import Call, watched
 from .child import run
@@ -24,8 +24,18 @@ _SETTLED: Final = 0.03
 """Seconds from writing the flags to looking at them, as most polls find them: a file that was written a moment ago is
 looked at twice."""
 
-Added = dict[str, list[float]]
-"""Seconds beyond the agent's own, by change."""
+_MOST: Final = 0.3
+
+
+class Change(NamedTuple):
+    """Seconds beyond the agent's own calls, and those of the agent."""
+
+    added: float
+    agent: float
+
+
+Changes = dict[str, list[Change]]
+"""By what was done."""
 
 
 def rows(quick: bool) -> list[Row]:
@@ -33,18 +43,20 @@ def rows(quick: bool) -> list[Row]:
     with folder() as where, receiver() as address:
         rheostat, naive = run(measure, where, address, rounds)
     return [
-        Row.of(
+        Row.times(
             f"added to a {change}, beyond the agent's own time",
-            statistics.median(rheostat[change]) * 1000,
-            statistics.median(naive[change]) * 1000,
-            limit=2,
+            statistics.median(each.added for each in rheostat[change]) * 1000,
+            statistics.median(each.added for each in naive[change]) * 1000,
+            most=_MOST,
+            yardstick=statistics.median(each.agent for each in (*rheostat[change], *naive[change])) * 1000,
+            called="the agent's own time",
             unit="ms",
         )
         for change in _CHANGES
     ]
 
 
-def measure(where: Path, address: str, rounds: int) -> tuple[Added, Added]:
+def measure(where: Path, address: str, rounds: int) -> tuple[Changes, Changes]:
     log_to_nowhere()
     # Nothing but the nudge makes it look.
     stage, other = Stage(where / "rheostat", address, poll_interval="1h"), Stage(where / "naive", address)
@@ -52,8 +64,8 @@ def measure(where: Path, address: str, rounds: int) -> tuple[Added, Added]:
     governed.wait_for_flags()
     # Its second look at the first flags must not find the next ones before it is nudged.
     time.sleep(_SETTLED)
-    rheostat: Added = {change: [] for change in _CHANGES}
-    naive: Added = {change: [] for change in _CHANGES}
+    rheostat: Changes = {change: [] for change in _CHANGES}
+    naive: Changes = {change: [] for change in _CHANGES}
     with watched() as calls:
         for _ in range(rounds + 1):
             _round(stage, governed.converge, calls, rheostat)
@@ -62,14 +74,15 @@ def measure(where: Path, address: str, rounds: int) -> tuple[Added, Added]:
     return _without_first(rheostat), _without_first(naive)
 
 
-def _round(stage: Stage, converge: Callable[[], float], calls: list[Call], added: Added) -> None:
+def _round(stage: Stage, converge: Callable[[], float], calls: list[Call], changes: Changes) -> None:
     for change, flags in _CHANGES.items():
         stage.say(flags)
         calls.clear()
         time.sleep(_SETTLED)
         began = time.perf_counter()
         ended = converge()
-        added[change].append(ended - began - sum(call.ended - call.began for call in calls))
+        agent = sum(call.ended - call.began for call in calls)
+        changes[change].append(Change(ended - began - agent, agent))
 
 
 def _polled(thread: NaiveThread) -> float:
@@ -77,5 +90,5 @@ def _polled(thread: NaiveThread) -> float:
     return time.perf_counter()
 
 
-def _without_first(added: Added) -> Added:
-    return {change: seconds[1:] for change, seconds in added.items()}
+def _without_first(changes: Changes) -> Changes:
+    return {change: each[1:] for change, each in changes.items()}

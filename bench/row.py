@@ -39,6 +39,23 @@ class Row(NamedTuple):
         )
 
     @classmethod
+    def times(
+        cls,
+        what: str,
+        rheostat: float,
+        naive: float,
+        *,
+        most: float,
+        yardstick: float,
+        called: str,
+        unit: str = "",
+        note: str = "",
+    ) -> "Row":
+        """A number that is promised to be `most` times the `yardstick`, which was measured in the same run."""
+        row = cls.of(what, rheostat, naive, limit=most * yardstick, unit=unit, note=note)
+        return row._replace(promise=f"≤ {_digits(most, 2)} x {called} ({show(yardstick, unit)})")
+
+    @classmethod
     def missing(cls, what: str, why: str) -> "Row":
         """What could not be measured is no kept promise."""
         return cls(what, "not measured", "", "", "", kept=False, note=why)

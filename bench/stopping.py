@@ -27,10 +27,10 @@ from .naive import USUAL_INTERVAL, NaiveThread
 from .percentile import percentile
 from .row import Row, show
 from .stage import OFF, ON, Stage, folder, log_to_nowhere, receiver
+from .threads import CALLED, end_and_start
 
 _MOST: Final = 0.95
-_LIMIT: Final = 5.0
-"""Milliseconds."""
+_TIMES: Final = 15.0
 _INTERVAL: Final = 0.05
 _PATIENCE: Final = 5.0
 
@@ -97,13 +97,16 @@ def rows(quick: bool) -> list[Row]:
         stops = run(measure, where / "rheostat", address, flips, False)
         busy = run(measure, where / "busy", address, few, True)
         naive = run(measure_naive, where / "naive", address, few)
+        thread = percentile(run(end_and_start, flips), _MOST)
     measured = percentile(naive, _MOST)
     usual = measured + _MOST * (USUAL_INTERVAL - _INTERVAL)
-    row = Row.of(
+    row = Row.times(
         f"off to the profiler's stop called, 95th percentile of {flips}",
         percentile(stops.changed, _MOST) * 1000,
         usual * 1000,
-        limit=_LIMIT,
+        most=_TIMES,
+        yardstick=thread * 1000,
+        called=CALLED,
         unit="ms",
         note=f"median {show(statistics.median(stops.changed) * 1000, 'ms')}, longest "
         f"{show(max(stops.changed) * 1000, 'ms')}; from the read that says off: "

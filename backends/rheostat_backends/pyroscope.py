@@ -5,14 +5,12 @@ import os
 import re
 import sys
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from string import ascii_letters, digits
 from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, ClassVar, Final
-from urllib.parse import unquote
 
 from rheostat import (
     BackendError,
@@ -349,6 +347,10 @@ class PyroscopeBackend:
 
     def _sent_headers(self) -> dict[str, str]:
         """What the agent sends with each push."""
+        # By now both are there: who looks has imported them with the rest.
+        from base64 import b64encode
+        from urllib.parse import unquote
+
         options = self._options
         user, password = options.basic_auth_username, options.basic_auth_password
         basic = f"{user}:{password.reveal()}" if user and password is not None else ""

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .forkwarnings import silence_on_fork
     from .hostobject import HostObject, is_inherited
     from .identity import Identity
-    from .machine import State, Trigger
     from .options import InvalidOptions
     from .problem import ConfigError, Place, Problem
     from .process import AlreadyRunning, start
     from .reconciler import Reconciler
     from .secret import Secret, Url
+    from .state import State, Trigger
     from .status import Operation, SourceStatus, Status
     from .transition import Cause, Observer, Transition
     from .values import Value
@@ -94,12 +94,12 @@ _MODULES = {
     "forkwarnings": ["silence_on_fork"],
     "hostobject": ["HostObject", "is_inherited"],
     "identity": ["Identity"],
-    "machine": ["State", "Trigger"],
     "options": ["InvalidOptions"],
     "problem": ["ConfigError", "Place", "Problem"],
     "process": ["AlreadyRunning", "start"],
     "reconciler": ["Reconciler"],
     "secret": ["Secret", "Url"],
+    "state": ["State", "Trigger"],
     "status": ["Operation", "SourceStatus", "Status"],
     "transition": ["Cause", "Observer", "Transition"],
     "values": ["Value"],

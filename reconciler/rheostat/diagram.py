@@ -1,6 +1,7 @@
 """The state machine as a picture."""
 
-from .machine import TABLE, State
+from .machine import TABLE
+from .state import State
 
 
 def mermaid() -> str:

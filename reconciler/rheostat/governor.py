@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -14,11 +14,11 @@ from .config import Config
 from .control_thread import ControlThread, Parked
 from .exits import Exits
 from .flagsource import FlagSource
-from .importing import import_apart
+from .importing import hastened, import_apart
 from .lease import IGNORANCE
 from .log import Journal, describe
-from .machine import State
 from .problem import ConfigError
+from .state import State
 from .status import Snapshot, Status
 from .surroundings import green_threads, in_main_thread, is_embedded, linger, other_profilers
 from .transition import Observer
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .loop import Loop
 
 _AFTER_A_DEFECT: Final = 1.0
+_HURRY: Final = 1.0
+"""Seconds for which a thread that computes gives way sooner while the first flags are waited for."""
 _AT_THE_END: Final = "interpreter shutdown"
 """What CPython from 3.12 on says where no thread can be started any more."""
 _WITHOUT_THREAD: Final = (
@@ -169,7 +171,8 @@ class Governor:
             if self._loop is None:
                 self._assemble()
             if self._loop is not None:
-                self._repeat(self._loop)
+                self._begin_looking(self._loop)
+                self._repeat(self._loop, lambda: True)
         except Parked:
             raise
         # A defect of ours: it is told, and is no unhandled exception of the host's.
@@ -220,20 +223,30 @@ class Governor:
         else:
             self._journal.say(logging.ERROR, "closed", "Rheostat has ended, but the profiler refused to stop")
 
-    def _repeat(self, loop: "Loop") -> None:
+    def _begin_looking(self, loop: "Loop") -> None:
+        """Until the first flags are there: connecting to their product takes the interpreter's lock many times."""
+        hurries_until = time.monotonic() + _HURRY
+        with hastened():
+            self._repeat(loop, lambda: bool(loop.snapshot.source_reason) and time.monotonic() < hurries_until)
+
+    def _repeat(self, loop: "Loop", goes_on: Callable[[], bool]) -> None:
         pace = _Pace()
-        while not loop.finished:
+        while goes_on() and not loop.finished:
             pace.keep()
-            try:
-                if self._closing or self._refuses_green_threads():
-                    loop.close()
-                rest = loop.step()
-            # A defect of ours must not end the thread that can still turn profiling off.
-            except BaseException as error:
-                self._tell_defect(error)
-                rest = _AFTER_A_DEFECT
+            rest = self._step(loop)
             if not loop.finished:
                 self._sleep(rest)
+
+    def _step(self, loop: "Loop") -> float:
+        """Seconds for which nothing needs to be done after it."""
+        try:
+            if self._closing or self._refuses_green_threads():
+                loop.close()
+            return loop.step()
+        # A defect of ours must not end the thread that can still turn profiling off.
+        except BaseException as error:
+            self._tell_defect(error)
+            return _AFTER_A_DEFECT
 
     def _tell_defect(self, error: BaseException) -> None:
         text = f"defect in Rheostat: {self._journal.describe(error)}"
@@ -256,18 +269,13 @@ class Governor:
         """Build backend, sources and loop, as often as it takes; no loop if that cannot work or is no longer wanted."""
         # The host's start-up does not pay for the loop; this thread has the time.
         _load_loop()
-        from .calls import ThreadedCalls
-        from .delivery import THREAD_NAME as LOOKING
-        from .loop import Loop
-        from .sources import open_sources
-
         self._say_who_else_profiles()
-        config, wake = self._config, self._control.ring
         while not self._closing:
             try:
-                wiring = config.wire()
-                backend = wiring.backend.build(config.identity())
-                self._sources = open_sources(wiring.sources, config.identity(), wake, time.monotonic)
+                with hastened():
+                    self._loop = self._built()
+                self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
+                return
             except ConfigError as error:
                 self._give_up(error)
                 return
@@ -278,27 +286,36 @@ class Governor:
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
                 if isinstance(error, PermanentError):
                     return
-                self._sleep_until(time.monotonic() + config.policy.backoff.delay(self._failures, _random))
-                continue
-            self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
-            _breathe()
-            self._loop = Loop(
-                rules=wiring.rules,
-                policy=config.policy,
-                identity=config.identity(),
-                sources=self._sources,
-                backend=backend,
-                calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
-                looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
-                journal=self._journal,
-                clock=time.monotonic,
-                random=_random,
-                wake=wake,
-                inherited=None if self._fork is None else self._fork.parent_state,
-                breathe=_breathe,
-                observers=self._observers,
-            )
-            return
+            self._sleep_until(time.monotonic() + self._policy.backoff.delay(self._failures, _random))
+
+    def _built(self) -> "Loop":
+        """Raises `ConfigError`, and whatever a plug-in does."""
+        from .calls import ThreadedCalls
+        from .delivery import THREAD_NAME as LOOKING
+        from .loop import Loop
+        from .sources import open_sources
+
+        config, wake = self._config, self._control.ring
+        wiring = config.wire()
+        backend = wiring.backend.build(config.identity())
+        self._sources = open_sources(wiring.sources, config.identity(), wake, time.monotonic)
+        _breathe()
+        return Loop(
+            rules=wiring.rules,
+            policy=config.policy,
+            identity=config.identity(),
+            sources=self._sources,
+            backend=backend,
+            calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
+            looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
+            journal=self._journal,
+            clock=time.monotonic,
+            random=_random,
+            wake=wake,
+            inherited=None if self._fork is None else self._fork.parent_state,
+            breathe=_breathe,
+            observers=self._observers,
+        )
 
     def _say_who_else_profiles(self) -> None:
         others = ""
@@ -329,7 +346,7 @@ def refuse_green_threads(journal: Journal) -> str:
 
 def _load_loop() -> None:
     # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
-    for name in ("calls", "sources", "watch", "loop"):
+    for name in ("calls", "sources", "watch", "machine", "loop"):
         import_apart(f"{__package__}.{name}")
         _breathe()
 

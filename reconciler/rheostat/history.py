@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .desired import Adjustment
 from .log import Journal
-from .machine import ProfilerMachine, State, Trigger
+from .machine import ProfilerMachine
+from .state import State, Trigger
 from .transition import Cause, Observer, Transition
 from .values import Value
 

@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
 from .desired import Adjustment
@@ -54,7 +54,8 @@ class StderrSink:
     def write(self, level: int, event: str, message: str, fields: Fields) -> None:
         if level < self._least:
             return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+        now = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
         name = logging.getLevelName(level)
         if self._format == "json":
             import json  # A millisecond that only the launcher's processes pay.

@@ -18,10 +18,10 @@ from .history import History
 from .identity import Identity
 from .lease import IGNORANCE, UNDECIDED, Intent, decide, explain
 from .log import Journal
-from .machine import State, Trigger
 from .policy import Policy, StartGate
 from .rules import Rules
 from .slot import Call, CallSlot
+from .state import State, Trigger
 from .status import Snapshot
 from .transition import Cause, Observer
 from .values import Value

@@ -1,30 +1,13 @@
 """The state machine: three states, and the only moves between them."""
 
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Final, NamedTuple
 
 from transitions.core import Event as MachineEvent
 from transitions.core import EventData, Machine
 from transitions.core import State as MachineState
 
-
-class State(StrEnum):
-    """What the profiler of this process is doing. What is in flight is not a state."""
-
-    STOPPED = "stopped"
-    RUNNING = "running"
-    RESTARTING = "restarting"
-
-
-class Trigger(StrEnum):
-    """The names of the moves, as they stand in the log."""
-
-    STARTED = "started"
-    RETUNE = "retune"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    DIED = "died"
-    FORKED = "forked"
+from .state import State, Trigger
 
 
 class Move(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .config import Config, load_config, locate
 from .forking import FORKS
+from .importing import hastened, import_apart
 from .log import Journal, LoggerSink
 from .problem import ConfigError
 from .transition import Observer
@@ -187,18 +188,17 @@ def govern(
     running = _PROCESS.running(asked)
     if running is not None:
         return running
-    with FORKS.held_off():
-        from .reconciler import Reconciler
-
+    made: type[Reconciler] = import_apart(f"{__package__}.reconciler").Reconciler
     try:
-        config = load_config(path, tags=asked.tags, instance=asked.instance)
+        with hastened():
+            config = load_config(path, tags=asked.tags, instance=asked.instance)
     except ConfigError as error:
         if strict:
             raise
         journal.invalid(error.problems)
-        return Reconciler(None, (), journal, str(error))
+        return made(None, (), journal, str(error))
     journal.secrets, journal.who = config.secrets, config.who()
-    return _PROCESS.begin(asked, config, Reconciler(config, tuple(observers), journal, forked=forked))
+    return _PROCESS.begin(asked, config, made(config, tuple(observers), journal, forked=forked))
 
 
 def _text_only(tags: Mapping[str, str]) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .calls import Calls, Returned
 from .desired import NO_SETTINGS
 from .log import Journal
-from .machine import Trigger
+from .state import Trigger
 from .status import OperationName
 from .transition import Cause
 from .values import Value

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from .backend import UNKNOWN_HEALTH, Health
 from .desired import NO_SETTINGS, OFF, Adjustment, Desired
-from .machine import State
+from .state import State
 from .transition import Transition
 from .values import Value
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from .desired import Adjustment
-from .machine import State, Trigger
+from .state import State, Trigger
 from .values import Value, printable
 
 CauseKind = Literal["flag", "kill_switch", "lease", "source", "backend", "fork", "close"]

@@ -13,7 +13,7 @@ from rheostat.importing import import_apart
 PATIENCE = 10.0
 USUAL = 0.005
 ITS_OWN = 0.001
-SHORT = 0.00025
+SHORT = 0.0001
 MICROSECOND = 1e-6
 
 

@@ -1,0 +1,22 @@
+"""The states of the profiler of a process, and the names of the moves between them."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What the profiler of this process is doing. What is in flight is not a state."""
+
+    STOPPED = "stopped"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+
+
+class Trigger(StrEnum):
+    """The names of the moves, as they stand in the log."""
+
+    STARTED = "started"
+    RETUNE = "retune"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DIED = "died"
+    FORKED = "forked"
