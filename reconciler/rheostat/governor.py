@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -77,6 +77,7 @@ class Governor:
         self._closing = False
         self._exit_by = math.inf
         self._failures = 0
+        self._pace = _Pace()
         self._trouble = ""
         """What a loop does not know of."""
         self._loop: Loop | None = None
@@ -172,7 +173,7 @@ class Governor:
                 self._assemble()
             if self._loop is not None:
                 self._begin_looking(self._loop)
-                self._repeat(self._loop, lambda: True)
+                self._repeat(self._loop)
         except Parked:
             raise
         # A defect of ours: it is told, and is no unhandled exception of the host's.
@@ -225,20 +226,20 @@ class Governor:
 
     def _begin_looking(self, loop: "Loop") -> None:
         """Until the first flags are there: connecting to their product takes the interpreter's lock many times."""
-        hurries_until = time.monotonic() + _HURRY
+        until = time.monotonic() + _HURRY
         with hastened():
-            self._repeat(loop, lambda: bool(loop.snapshot.source_reason) and time.monotonic() < hurries_until)
+            while loop.snapshot.source_reason and not loop.finished and (left := until - time.monotonic()) > 0:
+                self._sleep(min(self._step(loop), left))
 
-    def _repeat(self, loop: "Loop", goes_on: Callable[[], bool]) -> None:
-        pace = _Pace()
-        while goes_on() and not loop.finished:
-            pace.keep()
+    def _repeat(self, loop: "Loop") -> None:
+        while not loop.finished:
             rest = self._step(loop)
             if not loop.finished:
                 self._sleep(rest)
 
     def _step(self, loop: "Loop") -> float:
         """Seconds for which nothing needs to be done after it."""
+        self._pace.keep()
         try:
             if self._closing or self._refuses_green_threads():
                 loop.close()

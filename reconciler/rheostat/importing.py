@@ -40,7 +40,8 @@ class _Switching:
     def __init__(self) -> None:
         self._users = 0
         self._before = self._ours = 0.0
-        self._lock = threading.Lock()
+        # A signal's handler may import, too.
+        self._lock = threading.RLock()
         FORKS.in_child.append(self._let_go_in_child)
 
     @contextmanager
@@ -56,7 +57,8 @@ class _Switching:
             yield
         finally:
             with self._lock:
-                self._users -= 1
+                # In the child of a fork within the block nobody is left to count.
+                self._users = max(0, self._users - 1)
                 if self._users == 0:
                     self._restore()
 
@@ -66,7 +68,7 @@ class _Switching:
 
     def _let_go_in_child(self) -> None:
         """Who imported when the parent forked is not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._users:
             self._users = 0
             self._restore()

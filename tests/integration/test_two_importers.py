@@ -66,7 +66,7 @@ MOMENTS = [
     "rheostat.backend",
     "rheostat.document",
     "rheostat.config",
-    "rheostat.reconciler",
+    "rheostat.governor",
     "transitions",
 ]
 

@@ -14,7 +14,7 @@ PATIENCE = 10.0
 USUAL = 0.005
 ITS_OWN = 0.001
 SHORT = 0.0001
-MICROSECOND = 1e-6
+MICROSECOND = 2e-6
 
 
 @pytest.fixture(autouse=True)
