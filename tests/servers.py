@@ -43,7 +43,7 @@ _UWSGIS: Final = next((found for each in _PREFIXES if (found := each / "uwsgi").
 UWSGI: Final = _UWSGIS / "program" / "bin" / "uwsgi"
 """As a program, which has its interpreter within."""
 THREADLESS: Final = _UWSGIS / "threadless"
-"""The folder of one that has no threads of its own accord."""
+"""The folder of one that has no threads of its own accord; without it where this Python is too new for it."""
 
 # A window that is longer than the test: what arrives was flushed by a stop.
 CONFIG: Final = """\
