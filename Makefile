@@ -16,7 +16,7 @@ demo: $(VENV)/ready
 	$(RUN) -m rheostat demo
 
 # Most tests wait for processes and servers, so two of them share the machine.
-test: $(VENV)/ready $(VENV)/uwsgi/ready
+test: $(VENV)/ready $(VENV)/apart/ready
 	$(RUN) -m pytest -n 2 --dist worksteal
 
 # With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own; what searches for
@@ -27,13 +27,13 @@ test-oldest: $(VENV)/oldest/ready
 		--ignore tests/properties/test_machine.py --ignore tests/properties/test_fuzz.py
 
 # About an hour. The common rows of the table are tests of the normal run.
-soak: coverage $(VENV)/uwsgi/ready
+soak: coverage $(VENV)/apart/ready
 	$(RUN) -m pytest -n 2 --dist worksteal -m "soak or not soak" --hypothesis-profile nightly --timeout 3600 \
 		-o faulthandler_timeout=0 --junit-xml $(VENV)/soak.xml
 	PYTHONPATH=tests $(RUN) tests/servers.py $(VENV)/soak.xml
 
 # Of the core, line and branch, in whatever process the tests run it.
-coverage: $(VENV)/wheel/ready $(VENV)/uwsgi/ready
+coverage: $(VENV)/wheel/ready $(VENV)/apart/ready
 	rm -f .coverage .coverage.*
 	$(VENV)/wheel/bin/python -m coverage run -m pytest
 	$(VENV)/wheel/bin/python -m coverage combine --quiet
@@ -74,11 +74,13 @@ $(VENV)/wheel/ready: $(VENV)/ready $(shell find reconciler backends flagsources 
 	$(RUN) -m uv pip install --quiet --python $(VENV)/wheel/bin/python --no-deps $(VENV)/wheel/dist/*.whl
 	touch $@
 
-# uWSGI as a program, which has to be compiled here, and its last release without threads of its own accord, which knows
-# CPython up to 3.12. What cannot be had is skipped by the tests that need it.
-$(VENV)/uwsgi/ready: $(VENV)/ready
-	-$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --target $(VENV)/uwsgi/program uwsgi==2.0.31
-	-$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --target $(VENV)/uwsgi/threadless --only-binary pyuwsgi pyuwsgi==2.0.26
+# What the tests need and the environment itself is not to have: uWSGI as a program, which has to be compiled here; its
+# last release without threads of its own accord, which knows CPython up to 3.12; and ddtrace, whose plug-in every pytest
+# would load. What cannot be had is skipped by the tests that need it.
+$(VENV)/apart/ready: $(VENV)/ready
+	-$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --target $(VENV)/apart/uwsgi uwsgi==2.0.31
+	-$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --target $(VENV)/apart/threadless --only-binary pyuwsgi pyuwsgi==2.0.26
+	-$(RUN) -m uv pip install --quiet --python $(RUN) --target $(VENV)/apart/ddtrace --only-binary ddtrace 'ddtrace>=3,<5'
 	touch $@
 
 $(VENV)/oldest/ready: $(VENV)/ready

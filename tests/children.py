@@ -18,6 +18,11 @@ PATIENCE: Final = 20.0
 
 _SCRIPT: Final = Path(sys.executable).parent / "rheostat"
 
+APART: Final = next(
+    (found for each in (sys.prefix, Path(sys.prefix).parent) if (found := Path(each) / "apart").exists()), Path("none")
+)
+"""The folder of what the tests need and the environment is not to have; see the Makefile."""
+
 MODULE: Final = (sys.executable, "-m", "rheostat")
 RHEOSTAT: Final = (str(_SCRIPT),) if _SCRIPT.exists() else MODULE
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 from xml.etree import ElementTree
 
-from children import PATIENCE, RHEOSTAT, Child, Event, ended, parsed
+from children import APART, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 from rheostat.demo.receiver import Receiver
 
 By = Literal["run", "code", "bare"]
@@ -38,11 +38,9 @@ _ADDRESS: Final = re.compile(r"(?:http://|bound to TCP address )(127\.0\.0\.1:\d
 
 _BIN: Final = Path(sys.executable).parent
 
-_PREFIXES: Final = (Path(sys.prefix), Path(sys.prefix).parent)
-_UWSGIS: Final = next((found for each in _PREFIXES if (found := each / "uwsgi").exists()), Path("no uwsgi"))
-UWSGI: Final = _UWSGIS / "program" / "bin" / "uwsgi"
+UWSGI: Final = APART / "uwsgi" / "bin" / "uwsgi"
 """As a program, which has its interpreter within."""
-THREADLESS: Final = _UWSGIS / "threadless"
+THREADLESS: Final = APART / "threadless"
 """The folder of one that has no threads of its own accord; without it where this Python is too new for it."""
 
 # A window that is longer than the test: what arrives was flushed by a stop.

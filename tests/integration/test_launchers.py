@@ -4,7 +4,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 import rheostat
 import rheostat_backends
 import rheostat_flagsources
-from children import RHEOSTAT, Child, ended, parsed
+from children import APART, RHEOSTAT, Child, ended, parsed
 
 CONFIG = """\
 version: 1
@@ -148,17 +147,18 @@ def test_two_installations(folder: Path) -> None:
     assert "1\nFalse\n" == ran.stdout
 
 
-@pytest.mark.skipif(find_spec("ddtrace") is None, reason="needs ddtrace, whose plug-in every pytest would load")
+@pytest.mark.skipif(not (APART / "ddtrace" / "bin").exists(), reason="there is no ddtrace for this Python")
 @pytest.mark.parametrize("order", ["above", "below"])
 def test_ddtrace(folder: Path, order: str) -> None:
     """Datadog's launcher, which forgets the modules that were imported while it began, works above and below."""
     config = folder / "rheostat.yaml"
     config.write_text(config.read_text().replace("50ms", "3s"))
-    dd = [str(SCRIPTS / "ddtrace-run")]
+    dd = [str(APART / "ddtrace" / "bin" / "ddtrace-run")]
     command = [*dd, *RUN] if order == "above" else [*RUN, *dd]
     off = ("DD_TRACE_ENABLED", "DD_INSTRUMENTATION_TELEMETRY_ENABLED", "DD_REMOTE_CONFIGURATION_ENABLED")
+    env = {**dict.fromkeys(off, "false"), "PYTHONPATH": str(APART / "ddtrace")}
     effect = "sys.modules['ddtrace.bootstrap.sitecustomize'].loaded"
-    assert ("True", 1) == seen(folder, [*command, sys.executable, "app.py"], effect, dict.fromkeys(off, "false"))
+    assert ("True", 1) == seen(folder, [*command, sys.executable, "app.py"], effect, env)
 
 
 def test_usercustomize(folder: Path) -> None:
