@@ -65,8 +65,10 @@ class _Bootstrap(object):
     """Imports Rheostat in a thread, once the process has lived long enough to be worth it."""
 
     def __init__(self):
-        # Imported here, in the main thread: first imported elsewhere, threading would take that for the main one.
+        # Imported here, in the main thread: first imported elsewhere, threading would take that for the main one, and
+        # CPython 3.13.0 gives an empty collections.abc to one of two threads that import it at once.
         import _thread
+        import collections.abc  # noqa: F401  # for its import alone
         import threading
         import time
         from contextlib import suppress
