@@ -139,7 +139,7 @@ class _Added:
             unit="ms",
             note=f"without either {self.without}{note}",
         )
-        return row._replace(rheostat=str(self.rheostat), naive=str(self.naive), ratio="")
+        return row._replace(rheostat=str(self.rheostat), naive=str(self.naive))
 
 
 def _profiled_row(rheostat: list[float], naive: float) -> Row:
@@ -154,7 +154,7 @@ def _profiled_row(rheostat: list[float], naive: float) -> Row:
         note=f"shortest {show(min(rheostat), 's')}; the naive thread does not live on in a child, which has no session "
         f"{show(_NEVER_AFTER, 's')} later, with a poll of {_INTERVAL:g} s",
     )
-    return row._replace(naive="never" if math.isinf(naive) else row.naive, ratio="")
+    return row._replace(naive="never" if math.isinf(naive) else row.naive)
 
 
 def with_rheostat(where: Path, address: str, forks: int) -> Forks:

@@ -79,7 +79,7 @@ def _row(name: str, rheostat: Sequence[Ended[None]], naive: Sequence[Ended[None]
         if len(rheostat) > 1
         else "",
     )
-    return row._replace(naive=f"over {show(_BOUND, 's')}: killed", ratio="") if _is_killed(naive) else row
+    return row._replace(naive=f"over {show(_BOUND, 's')}: killed") if _is_killed(naive) else row
 
 
 def _each(ended: Sequence[Ended[None]]) -> str:

@@ -73,7 +73,7 @@ def _row(what: str, pushed: Pushed, most: float, called: str) -> Row:
         f"poll of {_INTERVAL * 1000:.0f} ms ({len(pushed.naive)} flips), and {_MOST} of what its usual "
         f"{USUAL_INTERVAL:.0f} s are longer (computed)",
     )
-    return row._replace(naive=f"{usual:.1f} s (computed)", ratio="")
+    return row._replace(naive=f"{usual:.1f} s (computed)")
 
 
 def _percentile(seconds: list[float]) -> float:

@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """Cells that are ready to be printed, whether the promise was kept, and a note for below the table."""
+    """Cells that are ready to be printed, whether the promise was kept, and a note for below the table.
+
+    `ratio` is that to what is promised against, else to the naive thread.
+    """
 
     what: str
     rheostat: str
@@ -53,7 +56,8 @@ class Row(NamedTuple):
     ) -> "Row":
         """A number that is promised to be `most` times the `yardstick`, which was measured in the same run."""
         row = cls.of(what, rheostat, naive, limit=most * yardstick, unit=unit, note=note)
-        return row._replace(promise=f"≤ {_digits(most, 2)} x {called} ({show(yardstick, unit)})")
+        ratio = f"{_digits(rheostat / yardstick, 2)} x" if rheostat > 0 and yardstick > 0 else ""
+        return row._replace(ratio=ratio, promise=f"≤ {most:g} x {called} ({show(yardstick, unit)})")
 
     @classmethod
     def missing(cls, what: str, why: str) -> "Row":

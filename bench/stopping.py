@@ -115,7 +115,7 @@ def rows(quick: bool) -> list[Row]:
         f"{show(measured * 1000, 'ms')} measured with a poll of {_INTERVAL * 1000:.0f} ms ({few} times), and {_MOST} "
         f"of what its usual {USUAL_INTERVAL:.0f} s are longer (computed)",
     )
-    return [row._replace(naive=f"{usual:.1f} s (computed)", ratio="")]
+    return [row._replace(naive=f"{usual:.1f} s (computed)")]
 
 
 def measure(where: Path, address: str, flips: int, busy: bool) -> Stops:
