@@ -31,7 +31,7 @@ print(time.process_time() - began, resident() - before)
 
 _VENDORS: Final = frozenset({"pyroscope", "growthbook", "ldclient", "openfeature"})
 
-_TIMES: Final = 1.5
+_TIMES: Final = 1.4
 _MORE_MEMORY: Final = 3.0
 
 

@@ -6,9 +6,9 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from string import ascii_letters, digits
+from io import RawIOBase
 from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -52,7 +52,8 @@ _MODES: Final = {
 # The agent takes the first as another name of the application, and makes the others itself.
 _RESERVED_TAGS: Final = frozenset({"service_name", "__name__", MODE_TAG})
 _ONE_CREDENTIAL: Final = "only one of auth_token, basic_auth_username, an Authorization header and the URL's user part"
-_HEADER_NAME: Final = frozenset(ascii_letters + digits + "!#$%&'*+.^_`|~-")
+_IN_HEADER_NAME: Final = "!#$%&'*+.^_`|~-"
+"""Besides letters and digits."""
 _ADDRESS = re.compile(
     r"https?://(?:[!-.0-?A-~]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?", re.ASCII
 )
@@ -132,7 +133,7 @@ def _fits_header(value: str) -> bool:
 
 def _wrong_headers(headers: Mapping[str, Secret]) -> str:
     for name, value in headers.items():
-        if not name or not _HEADER_NAME.issuperset(name):
+        if not all(each.isascii() and (each.isalnum() or each in _IN_HEADER_NAME) for each in name or " "):
             return "header names of letters, digits and dashes"
         if not _fits_header(value.reveal()):
             return f"printable ASCII on one line as the value of {name}"
@@ -206,24 +207,18 @@ def _import_agent() -> Any:
 @contextmanager
 def _named_threads() -> Iterator[None]:
     """Threads that are started within have a name by which they are known again, where the kernel allows it."""
-    before = ""
-    with suppress(OSError):
-        before = _renamed(_THREADS)
-    try:
-        yield
-    finally:
+    with ExitStack() as at_last:
         with suppress(OSError):
-            if before:
-                _renamed(before)
+            file = at_last.enter_context(open(_OWN_NAME, "r+b", buffering=0))
+            before = file.read()
+            file.write(_THREADS.encode())
+            at_last.callback(_rename, file, before)
+        yield
 
 
-def _renamed(name: str) -> str:
-    """Rename this thread for the kernel; gives the name that it had."""
-    with open(_OWN_NAME, "r+") as file:
-        before = file.read().strip()
-        file.seek(0)
-        file.write(name)
-    return before
+def _rename(file: RawIOBase, name: bytes) -> None:
+    with suppress(OSError):
+        file.write(name.strip())
 
 
 def _session_threads() -> int | None:

@@ -13,9 +13,10 @@ from .backend import Reachable
 from .config import Config, load_config
 from .diagram import mermaid
 from .launch import run
-from .log import Journal, Nowhere, describe
+from .log import Journal, Nowhere
 from .plan import PATIENCE, plan, silent_sources
 from .problem import ConfigError, Place, Problem
+from .text import describe
 
 FINE, FINDING, INVALID = 0, 1, 2
 

@@ -11,12 +11,12 @@ from .document import Node, Scalar, parse_yaml, read_bytes
 from .document import Sequence as SequenceNode
 from .identity import Identity
 from .interpolation import interpolate
-from .log import describe
 from .policy import Policy
 from .problem import ConfigError, Place, Problem, Problems, TooManyProblems, did_you_mean, shown_key
 from .registry import BACKENDS, LAYERS, SOURCES, Family, PluginError
 from .rules import Rules
 from .settings import compile_rules
+from .text import describe
 
 LARGEST: Final = 256 * 1024
 MOST_LAYERS: Final = 10

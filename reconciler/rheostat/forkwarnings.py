@@ -4,12 +4,14 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Final
-
-from .vendorlog import is_vendors_thread_of_ours
 
 OURS: Final = "rheostat"
 """How the names of all our threads begin."""
+
+works_for_us: Final[list[Callable[[threading.Thread], bool]]] = []
+"""Each tells whether a vendor's package has started a thread for Rheostat."""
 
 
 class _AboutOurThreads:
@@ -60,4 +62,4 @@ def _host_has_one_thread() -> bool:
 
 
 def _is_ours(thread: threading.Thread) -> bool:
-    return thread.name.startswith(OURS) or is_vendors_thread_of_ours(thread)
+    return thread.name.startswith(OURS) or any(claims(thread) for claims in works_for_us)

@@ -16,11 +16,12 @@ from .exits import Exits
 from .flagsource import FlagSource
 from .importing import hastened, import_apart
 from .lease import IGNORANCE
-from .log import Journal, describe
+from .log import Journal
 from .problem import ConfigError
 from .state import State
 from .status import Snapshot, Status
 from .surroundings import green_threads, in_main_thread, is_embedded, linger, other_profilers
+from .text import describe
 from .transition import Observer
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from .flagsource import SourceUnavailable
-from .log import text_of
+from .text import text_of
 
 _met: list[tuple[weakref.ref[object], int]] = []
 """Every object of the application's ever met, and the process it was met in first."""

@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Final, Literal, NoReturn
 
 from .config import Config, load_config
-from .log import Journal, LoggerSink, StderrSink, describe
+from .log import Journal, LoggerSink, StderrSink
 from .problem import ConfigError
 from .process import AlreadyRunning, govern
+from .text import describe
 
 LogChoice = Literal["text", "json", "none"]
 

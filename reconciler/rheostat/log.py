@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol
 from .desired import Adjustment
 from .forking import FORKS
 from .secret import MASK
+from .text import text_of
 from .transition import Transition
 from .values import LONGEST_LINE, shorten
 
@@ -209,6 +210,8 @@ class Journal:
 
     def masked(self, value: Any) -> Any:
         """Plain data with its texts masked, however deep."""
+        if not any(self.secrets):
+            return value
         if isinstance(value, str):
             return self.mask(value)
         if isinstance(value, dict):
@@ -216,17 +219,3 @@ class Journal:
         if isinstance(value, list):
             return [self.masked(each) for each in value]
         return value
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one short line, where no secret is known."""
-    return shorten(text_of(error), LONGEST_LINE)
-
-
-def text_of(error: BaseException) -> str:
-    """An exception in full, secrets included; its text is a stranger's, and may raise."""
-    try:
-        text = str(error)
-    except BaseException:
-        text = "(its text cannot be shown)"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

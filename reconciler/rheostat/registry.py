@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from .importing import import_apart
-from .log import describe
 from .problem import did_you_mean
+from .text import describe
 from .vendor import foreign_build, reinstall
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from .config import Plugin
 from .flagsource import FlagSource, Reading, SourceUnavailable
 from .identity import Identity
-from .log import text_of
+from .text import text_of
 
 _BUILD_AGAIN: Final = 30.0
 """Seconds until a layer that could not be built is tried again."""

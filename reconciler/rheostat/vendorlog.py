@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from .forking import FORKS
+from .forkwarnings import works_for_us
 
 
 class _Attached:
@@ -36,11 +37,7 @@ class _Attached:
 
 
 _ATTACHED = _Attached()
-
-
-def is_vendors_thread_of_ours(thread: threading.Thread) -> bool:
-    """A vendor's package has started it for Rheostat."""
-    return _ATTACHED.has_thread(thread)
+works_for_us.append(_ATTACHED.has_thread)
 
 
 class VendorLog(logging.Filter):

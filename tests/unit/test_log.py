@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rheostat import Adjustment, Cause, State, Transition, Trigger
-from rheostat.log import Format, Journal, LoggerSink, StderrSink, describe
+from rheostat.log import Format, Journal, LoggerSink, StderrSink
+from rheostat.text import describe
 
 MADE = Transition(
     seq=7,

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from rheostat import Health, Value
-from rheostat.log import describe
+from rheostat.text import describe
 
 from .calling_thread import call_apart
 
