@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ _KINDS: Final[Mapping[type, tuple[str, ...]]] = {
     object: ("boolean", "integer", "float", "string"),
 }
 
+_NOTHING: Final = Reading({})
+
 _clients: dict[tuple[int, str], Any] = {}
 """By process and domain. The SDK keeps every client that has ever had a handler, so there is one of each."""
 
@@ -104,6 +107,11 @@ class OpenFeatureSource:
         self._context: Any = None
         self._handlers: list[tuple[Any, Callable[[Any], None]]] = []
         self._events_come = False
+        self._to_evaluate: deque[frozenset[str] | None] = deque()
+        """The flags that each event names, None where it names none or means all."""
+        self._evaluated: Reading | None = None
+        self._all_due_at = 0.0
+        """When all flags are to be evaluated again, whatever the events name (monotonic seconds)."""
         self._stale_since: float | None = None
         self._last_error = ""
         self._error_told = threading.Event()
@@ -235,6 +243,8 @@ class OpenFeatureSource:
             if name == "PROVIDER_ERROR":
                 self._last_error = str(getattr(details, "message", None) or "")
                 self._error_told.set()
+            changed = getattr(details, "flags_changed", None) if name == "PROVIDER_CONFIGURATION_CHANGED" else None
+            self._to_evaluate.append(frozenset(changed) if changed else None)
             self._wake.set()
 
         return hear
@@ -288,21 +298,38 @@ class OpenFeatureSource:
         return NotReady(reason) if is_beginning else SourceUnavailable(reason)
 
     def _evaluate(self) -> Reading:
-        reading = self._evaluate_each()
+        before, self._evaluated = self._evaluated, None
+        reading = self._evaluate_each(self._unchanged(before))
         failures = _failures(reading)
         if 0 < len(failures) < len(reading.reasons):
             # Some flags fail and others do not: that may be one of the flags, or an outage that has just begun.
-            reading = self._evaluate_each()
+            reading = self._evaluate_each(_NOTHING)
             failures = _failures(reading)
         if failures and len(failures) == len(reading.reasons):
             raise SourceUnavailable(f"{self._called} answers {failures[0]}")
+        if not failures:
+            self._evaluated = reading
         return reading
 
-    def _evaluate_each(self) -> Reading:
-        values: dict[str, object] = {}
-        reasons: dict[str, str] = {}
-        errors: dict[str, str] = {}
+    def _unchanged(self, before: Reading | None) -> Reading:
+        """The part of the last reading that holds: if events alone lead here, and each names the flags it is about."""
+        named: set[str] = set()
+        is_called = bool(self._to_evaluate)
+        while self._to_evaluate:
+            flags = self._to_evaluate.popleft()
+            is_called &= flags is not None
+            named.update(flags or ())
+        now = time.monotonic()
+        if before is None or not is_called or now >= self._all_due_at:
+            self._all_due_at = now + self._options.poll_interval
+            return _NOTHING
+        return before.only(before.reasons.keys() - named)
+
+    def _evaluate_each(self, unchanged: Reading) -> Reading:
+        values, reasons, errors = dict(unchanged.values), dict(unchanged.reasons), dict(unchanged.errors)
         for flag, kind in (self._wanted or {}).items():
+            if flag in unchanged.reasons:
+                continue
             details, is_default = self._details(flag, kind)
             code = _code(details)
             if code in ("PROVIDER_NOT_READY", "PROVIDER_FATAL"):

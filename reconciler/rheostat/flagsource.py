@@ -1,6 +1,6 @@
 """The contract of flag sources: where desired state comes from."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -41,6 +41,15 @@ class Reading(NamedTuple):
     reasons: Mapping[str, str] = _NOTHING
     errors: Mapping[str, str] = _NOTHING
     stale_since: float | None = None
+
+    def only(self, flags: Container[str]) -> "Reading":
+        """The part of it that is about these flags, as fresh as the whole."""
+        return Reading(
+            {flag: value for flag, value in self.values.items() if flag in flags},
+            {flag: reason for flag, reason in self.reasons.items() if flag in flags},
+            {flag: error for flag, error in self.errors.items() if flag in flags},
+            self.stale_since,
+        )
 
     def is_same_as(self, other: "Reading") -> bool:
         """Nothing has changed. To Python ``True`` and ``1`` are equal, to who reads the flags they may not be."""

@@ -42,6 +42,7 @@ from products import (
     Unnoticed,
     flagd_flag,
     install,
+    storage,
     uninstall,
 )
 from rheostat import (
@@ -709,6 +710,45 @@ def test_growthbook_prerequisites() -> None:
     assert "prerequisite" == reading.reasons["not_met"]
 
 
+def test_growthbook_evaluates_only_what_a_payload_says_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a feature, of one that it depends on, or of the saved groups; ``1`` is different from ``True``."""
+    evaluated: list[str] = []
+    evaluate = GrowthBookClient.eval_feature
+
+    def noted(self: GrowthBookClient, key: str) -> Any:
+        evaluated.append(key)
+        return evaluate(self, key)
+
+    monkeypatch.setattr(GrowthBookClient, "eval_feature", noted)
+    wanted = {"on": bool, "rate": int, "other": bool, "member": bool}
+    rule = {"condition": {"instance": {"$inGroup": "hosts"}}, "force": True}
+    features = {
+        "gate": {"defaultValue": True},
+        "on": gated("gate"),
+        "rate": {"defaultValue": 1},
+        "other": {"defaultValue": True},
+        "member": {"defaultValue": False, "rules": [rule]},
+    }
+
+    def became(heard: Heard, flag: str, value: object, features: Mapping[str, Any], **groups: list[str]) -> set[str]:
+        evaluated.clear()
+        product.server.set_features(features, groups)
+        before = {"on": True, "rate": 1, "other": True, "member": False}
+        expected = {name: each for name, each in {**before, flag: value}.items() if each is not None}
+        # As text: the SDK's values are compared with their types.
+        heard.read_until(wanted, lambda reading: repr(sorted(reading.values.items())) == repr(sorted(expected.items())))
+        return set(evaluated)
+
+    with GrowthBook() as product, opened(growthbook_source(product)) as heard:
+        assert {"on", "rate", "other", "member"} == became(heard, "on", True, features)
+        assert {"rate"} == became(heard, "rate", 2, {**features, "rate": {"defaultValue": 2}})
+        assert {"rate"} == became(heard, "rate", True, {**features, "rate": {"defaultValue": True}})
+        became(heard, "on", True, features)
+        assert {"on"} == became(heard, "on", None, {**features, "gate": {"defaultValue": False}})
+        became(heard, "on", True, features)
+        assert set(wanted) == became(heard, "member", True, features, hosts=["host-1"])
+
+
 @pytest.mark.parametrize("feature", ["no feature", None, 5, [], {"rules": 5}, {"rules": [5]}])
 def test_growthbook_malformed_feature_harms_no_other(feature: object) -> None:
     """It has an error or no value; the others have theirs."""
@@ -960,6 +1000,66 @@ def test_an_openfeature_flag_that_fails_by_itself() -> None:
     install(provider=Failing({"on": True, "rate": 97}))
     reading = read(openfeature_source(), {"on": bool, "rate": int})
     assert ({"on": True}, {"rate": "GENERAL: a rule is broken"}) == (reading.values, reading.errors)
+
+
+class Asked(Provider):
+    """Notes which flags it is asked for."""
+
+    def __init__(self, flags: Flags) -> None:
+        super().__init__(flags)
+        self.asked: list[str] = []
+
+    def _resolve(self, flag_key: str, *rest: Any) -> Any:
+        self.asked.append(flag_key)
+        return super()._resolve(flag_key, *rest)
+
+    def say(self, flags: Flags, *named: str) -> None:
+        """The event of the change names these."""
+        self._flags = storage(flags)
+        self.asked.clear()
+        self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(named) or None))
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_asks_only_for_the_flags_that_an_event_names() -> None:
+    """The others keep their values; an event that names none may mean any."""
+    provider = Asked({"on": False, "rate": 97})
+    install(provider=provider)
+    wanted = {"on": bool, "rate": int}
+    with opened(openfeature_source(poll_interval=Duration(60.0))) as heard:
+        heard.read_until(wanted)
+
+        def asked_for(on: bool) -> set[str]:
+            provider.say({"on": on, "rate": 97}, "on", "another")
+            reading = heard.read_until(wanted, lambda reading: reading.values["on"] is on)
+            assert {"on": on, "rate": 97} == reading.values
+            return set(provider.asked)
+
+        # That the provider is ready is an event too, which may come late and is about all flags.
+        assert any(asked_for(on) == {"on"} for on in (True, False, True, False))
+        provider.say({"on": True, "rate": 98})
+        heard.read_until(wanted, lambda reading: reading.values["rate"] == 98)
+        assert {"on", "rate"} == set(provider.asked)
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_flags_that_events_forget_are_asked_for_once_a_poll_interval() -> None:
+    """However many events name other flags meanwhile."""
+    provider = Asked({"on": False, "rate": 97})
+    install(provider=provider)
+    wanted = {"on": bool, "rate": int}
+    with opened(openfeature_source(poll_interval=Duration(0.3))) as heard:
+        heard.read_until(wanted)
+        said = 0
+
+        def comes(reading: Reading) -> bool:
+            nonlocal said
+            said += 1
+            provider.say({"on": bool(said % 2), "rate": 98}, "on")
+            return reading.values["rate"] == 98
+
+        heard.read_until(wanted, comes)
+        assert said > 1
 
 
 OPENFEATURE = {"kind": "openfeature", "start_wait": "1s"}

@@ -26,9 +26,7 @@ class Payload(NamedTuple):
         return bool(self.updated and other.updated) and self.updated < other.updated
 
     def says_the_same_as(self, other: "Payload") -> bool:
-        ours, theirs = (self.features, self.saved_groups), (other.features, other.saved_groups)
-        # To Python 1 and True are equal, to who reads the flags they are not.
-        return ours == theirs and repr(ours) == repr(theirs)
+        return is_same((self.features, self.saved_groups), (other.features, other.saved_groups))
 
     def needed_for(self, flag: str) -> dict[str, Any]:
         """The feature and those that are its prerequisites, so that no other can do harm."""
@@ -40,6 +38,11 @@ class Payload(NamedTuple):
                 needed[name] = self.features[name]
                 wanted.extend(_prerequisites(needed[name]))
         return needed
+
+
+def is_same(one: object, other: object) -> bool:
+    """Equal, and of the same types throughout: to Python 1 and True are equal, to a reader of flags they are not."""
+    return one == other and repr(one) == repr(other)
 
 
 def read_payload(data: bytes | str, decryption_key: str, decrypt: Decrypt) -> Payload:

@@ -22,11 +22,13 @@ from rheostat import (
 )
 
 from .feed import REQUIREMENT, Feed, Server
-from .payload import Payload
+from .payload import Payload, is_same
 
 CLOUD: Final = "https://cdn.growthbook.io"
 
 LOGGERS: Final = ("growthbook", "growthbook.core", "urllib3.connection", "urllib3.connectionpool")
+
+_NOTHING: Final = Reading({})
 
 _CLIENT_INTERVAL: Final = 1.0
 """Seconds between looks at the application's own client, which tells nobody of changes."""
@@ -76,14 +78,26 @@ class GrowthBookOptions:
 
 
 class _Prepared(NamedTuple):
-    """A payload with the features that each wanted flag needs, and an evaluator for all of them.
+    """A payload with the features that each wanted flag needs, and an evaluator for those of the flags to evaluate.
 
-    That is None if one of the features spoils it: then each flag has to be evaluated by itself.
+    That is None if one of the features spoils it: then each flag has to be evaluated by itself. `unchanged` is the part
+    of the last reading that holds for this payload too.
     """
 
     payload: Payload
     needed: Mapping[str, Mapping[str, Any]]
+    unchanged: Reading
+    to_evaluate: tuple[str, ...]
     evaluator: Any
+
+
+class _Evaluated(NamedTuple):
+    """A reading, and all that it follows from besides our attributes, which never change."""
+
+    reading: Reading
+    needed: Mapping[str, Mapping[str, Any]]
+    saved_groups: Mapping[str, Any]
+    trouble: str
 
 
 class GrowthBookSource:
@@ -112,6 +126,7 @@ class GrowthBookSource:
         self._wanted: Mapping[str, type] | None = None
         self._changed: Callable[[], None] = lambda: None
         self._prepared: _Prepared | None = None
+        self._evaluated: _Evaluated | None = None
         self._payload: Payload | None = None
         self._seen = (0, 0)
         self._reading: Reading | None = None
@@ -194,17 +209,18 @@ class GrowthBookSource:
         prepared = self._prepared
         if prepared is None or prepared.payload is not payload:
             prepared = self._prepare(payload, wanted)
-        values: dict[str, object] = {}
-        reasons: dict[str, str] = {}
-        errors: dict[str, str] = {}
-        for flag, features in prepared.needed.items():
+        trouble = self._stream_trouble
+        unchanged = prepared.unchanged
+        values, reasons, errors = dict(unchanged.values), dict(unchanged.reasons), dict(unchanged.errors)
+        for flag in prepared.to_evaluate:
+            features = prepared.needed[flag]
             try:
                 result = (prepared.evaluator or self._evaluator(payload, features)).eval_feature(flag)
             # A malformed feature raises whatever it leads to.
             except Exception as error:
                 errors[flag] = f"malformed feature: {_in_words(features[flag], error)}"
                 continue
-            reasons[flag] = self._reason(result)
+            reasons[flag] = _reason(result, trouble)
             if result.source == "cyclicPrerequisite":
                 errors[flag] = "cyclic prerequisites"
             elif result.source == "prerequisite" and result.value is None:
@@ -212,26 +228,49 @@ class GrowthBookSource:
                 continue
             else:
                 values[flag] = result.value
-        return Reading(values, reasons, errors)
+        reading = Reading(values, reasons, errors)
+        self._evaluated = _Evaluated(reading, prepared.needed, payload.saved_groups, trouble)
+        return reading
 
     def _prepare(self, payload: Payload, wanted: Mapping[str, type]) -> _Prepared:
         if self._make is None:
             self._make = import_vendor("growthbook", REQUIREMENT).GrowthBook
         needed = {flag: features for flag in wanted if (features := payload.needed_for(flag))}
-        together = {name: feature for features in needed.values() for name, feature in features.items()}
+        unchanged = self._unchanged(payload, needed)
+        to_evaluate = tuple(flag for flag in needed if flag not in unchanged.reasons)
+        together = {name: feature for flag in to_evaluate for name, feature in needed[flag].items()}
         try:
-            return _Prepared(payload, needed, self._evaluator(payload, together))
+            return _Prepared(payload, needed, unchanged, to_evaluate, self._evaluator(payload, together))
         except Exception:
-            return _Prepared(payload, needed, None)
+            return _Prepared(payload, needed, unchanged, to_evaluate, None)
+
+    def _unchanged(self, payload: Payload, needed: Mapping[str, Mapping[str, Any]]) -> Reading:
+        """The part of the last reading that is of flags for which the payload says the same as then."""
+        last = self._evaluated
+        # The application's client may change its features in place.
+        if self._feed is None or last is None or last.trouble != self._stream_trouble:
+            return _NOTHING
+        if payload.saved_groups != last.saved_groups:
+            return _NOTHING
+        same = {
+            flag
+            for flag, features in needed.items()
+            if flag in last.reading.reasons and is_same(features, last.needed[flag])
+        }
+        return last.reading.only(same)
+
+    @property
+    def _stream_trouble(self) -> str:
+        return self._feed.stream_trouble if self._feed is not None else ""
 
     def _evaluator(self, payload: Payload, features: Mapping[str, Any]) -> Any:
         return self._make(attributes=self._attributes, features=features, savedGroups=payload.saved_groups)
 
-    def _reason(self, result: Any) -> str:
-        rule = getattr(result, "ruleId", None)
-        reason = f"{result.source} (rule {rule})" if rule else str(result.source)
-        trouble = self._feed.stream_trouble if self._feed is not None else ""
-        return f"{reason}; polled, the stream fails: {trouble}" if trouble else reason
+
+def _reason(result: Any, trouble: str) -> str:
+    rule = getattr(result, "ruleId", None)
+    reason = f"{result.source} (rule {rule})" if rule else str(result.source)
+    return f"{reason}; polled, the stream fails: {trouble}" if trouble else reason
 
 
 def _in_words(feature: Any, error: Exception) -> str:
