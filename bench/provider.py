@@ -28,9 +28,11 @@ class Provider(InMemoryProvider):
         return made
 
     def say(self, flags: Flags) -> float:
+        new = _flags(flags)
+        changed = [name for name, flag in new.items() if flag != self._flags.get(name)]
         at = time.perf_counter()
-        self._flags = _flags(flags)
-        self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(flags)))
+        self._flags = new
+        self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=changed))
         return at
 
     def wait_for_streams(self, number: int) -> None:

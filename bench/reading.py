@@ -38,7 +38,7 @@ from .products import (
 from .row import Row, show
 from .stage import folder
 
-_MOST: Final = 1.5
+_MOST: Final = 1.0
 _READS: Final = 1_000
 _SETTLED: Final = 0.01
 """Seconds after which the naive thread's client has heard too."""
