@@ -59,6 +59,9 @@ _KINDS: Final[Mapping[type, tuple[str, ...]]] = {
 
 _NOTHING: Final = Reading({})
 
+_MOST_EVENTS: Final = 100
+"""So many are remembered one by one; more of them are about all flags."""
+
 _clients: dict[tuple[int, str], Any] = {}
 """By process and domain. The SDK keeps every client that has ever had a handler, so there is one of each."""
 
@@ -243,8 +246,12 @@ class OpenFeatureSource:
             if name == "PROVIDER_ERROR":
                 self._last_error = str(getattr(details, "message", None) or "")
                 self._error_told.set()
-            changed = getattr(details, "flags_changed", None) if name == "PROVIDER_CONFIGURATION_CHANGED" else None
-            self._to_evaluate.append(frozenset(changed) if changed else None)
+            flags = _named_flags(details) if name == "PROVIDER_CONFIGURATION_CHANGED" else None
+            if len(self._to_evaluate) >= _MOST_EVENTS:
+                # The provider hangs, and goes on telling.
+                self._to_evaluate.clear()
+                flags = None
+            self._to_evaluate.append(flags)
             self._wake.set()
 
         return hear
@@ -373,6 +380,14 @@ class OpenFeatureSource:
         until = time.monotonic() + _LAST_WORDS
         for thread in self._providers_threads:
             thread.join(max(0.0, until - time.monotonic()))
+
+
+def _named_flags(details: Any) -> frozenset[str] | None:
+    """The flags that a change is about, None if that may be any: what a provider tells may be anything."""
+    named = getattr(details, "flags_changed", None)
+    if not isinstance(named, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in named):
+        return None
+    return frozenset(named) or None
 
 
 def _failures(reading: Reading) -> list[str]:

@@ -1043,6 +1043,19 @@ def test_openfeature_asks_only_for_the_flags_that_an_event_names() -> None:
 
 
 @pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("named", ["rate", 5, [["rate"]], [None], {"rate": 1}])
+def test_openfeature_event_that_names_flags_in_no_known_way_is_about_all(named: Any) -> None:
+    """A provider may tell anything; the change is heard of at once all the same."""
+    provider = Provider({"on": False})
+    install(provider=provider)
+    with opened(openfeature_source(poll_interval=Duration(60.0))) as heard:
+        heard.read_until({"on": bool})
+        provider._flags = storage({"on": True})
+        provider.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=named))
+        heard.read_until({"on": bool}, lambda reading: reading.values["on"] is True)
+
+
+@pytest.mark.usefixtures("host")
 def test_openfeature_flags_that_events_forget_are_asked_for_once_a_poll_interval() -> None:
     """However many events name other flags meanwhile."""
     provider = Asked({"on": False, "rate": 97})
