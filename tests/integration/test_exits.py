@@ -49,6 +49,14 @@ def burn(seconds):
 def leave():
     print(time.monotonic(), flush=True)
 
+def connections():
+    return sum("/socket:" in os.path.realpath(each.path) for each in os.scandir("/proc/self/fd"))
+
+def wait_for_connections(number):
+    until = time.monotonic() + 10
+    while connections() < number and time.monotonic() < until:
+        burn(0.01)
+
 def main():
     assert running.wait(10)
     assert reconciler.status().settings
@@ -351,14 +359,17 @@ def test_an_exit_while_the_control_thread_hangs(tmp_path: Path, what: str) -> No
 
 
 def test_exec_is_not_delayed_and_inherits_nothing(tmp_path: Path) -> None:
-    """os.execv from the main thread replaces the process at once; it has one thread and no descriptor of ours."""
+    """os.execv from the main thread replaces the process at once, amid a push and a look at the server.
+
+    Before they connect, OpenSSL reads its files through descriptors that an exec inherits, whoever uses it.
+    """
     code = (
         "import os, time; print(len(os.listdir('/proc/self/task')), "
         "sorted(map(int, os.listdir('/proc/self/fd')))[:-1], 'RUST_LOG' in os.environ); print(time.monotonic())"
     )
-    ends = f'leave(); os.execv(sys.executable, [sys.executable, "-c", {code!r}])'
+    ends = f'wait_for_connections(2); leave(); os.execv(sys.executable, [sys.executable, "-c", {code!r}])'
     with hung() as address:
-        command = prepare(tmp_path, address, upload_interval=1, burns=1.3, ends=ends)
+        command = prepare(tmp_path, address, upload_interval=1, ends=ends)
         ran = subprocess.run(
             command, cwd=tmp_path, env=environment(), capture_output=True, encoding="utf-8", timeout=PATIENCE
         )
