@@ -101,8 +101,9 @@ class OwnProcess:
 
     def printed(self) -> str:
         """All that was written to stdout and stderr."""
-        self._printed.seek(0)
-        return self._printed.read().decode(errors="replace")
+        # The process writes at the offset of this very file: it must not be moved.
+        file = self._printed.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def _listen(self) -> None:
         with open(self._reading, encoding="utf-8") as stream:
