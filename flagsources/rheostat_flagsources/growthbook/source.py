@@ -81,11 +81,12 @@ class _Prepared(NamedTuple):
     """A payload with the features that each wanted flag needs, and an evaluator for those of the flags to evaluate.
 
     That is None if one of the features spoils it: then each flag has to be evaluated by itself. `unchanged` is the part
-    of the last reading that holds for this payload too.
+    of the last reading that holds for this payload too, `trouble` the stream's.
     """
 
     payload: Payload
     needed: Mapping[str, Mapping[str, Any]]
+    trouble: str
     unchanged: Reading
     to_evaluate: tuple[str, ...]
     evaluator: Any
@@ -95,9 +96,7 @@ class _Evaluated(NamedTuple):
     """A reading, and all that it follows from besides our attributes, which never change."""
 
     reading: Reading
-    needed: Mapping[str, Mapping[str, Any]]
-    saved_groups: Mapping[str, Any]
-    trouble: str
+    prepared: _Prepared
 
 
 class GrowthBookSource:
@@ -125,11 +124,9 @@ class GrowthBookSource:
         self._opened_at = 0.0
         self._wanted: Mapping[str, type] | None = None
         self._changed: Callable[[], None] = lambda: None
-        self._prepared: _Prepared | None = None
         self._evaluated: _Evaluated | None = None
         self._payload: Payload | None = None
         self._seen = (0, 0)
-        self._reading: Reading | None = None
 
     @property
     def poll_interval(self) -> float | None:
@@ -147,12 +144,13 @@ class GrowthBookSource:
             self._feed.open()
 
     def read(self, wanted: Mapping[str, type]) -> Reading:
-        payload = self._current()
-        if self._reading is None or self._payload is None or payload is not self._payload:
+        self._wanted = wanted
+        payload = self._payload = self._current()
+        evaluated = self._evaluated
+        if evaluated is None or evaluated.prepared.payload is not payload:
             with self._log.speaking():
-                self._reading = self._evaluate(payload, wanted)
-            self._payload = payload
-        return self._reading
+                evaluated = self._evaluated = self._evaluate(self._prepare(payload, wanted))
+        return evaluated.reading
 
     def known_flags(self) -> Iterable[str]:
         return () if self._payload is None else self._payload.features
@@ -161,10 +159,15 @@ class GrowthBookSource:
         return self._feed is not None and self._feed.owns(thread)
 
     def _hear(self) -> None:
-        """In the feed's thread, which has the time to prepare what the control thread will evaluate."""
+        """In one of the feed's threads, which has the time to evaluate for the control thread."""
         payload = self._feed.newest if self._feed is not None else None
-        if payload is not None and self._wanted is not None and payload is not self._payload:
-            self._prepared = self._prepare(payload, self._wanted)
+        evaluated = self._evaluated
+        if (
+            payload is not None
+            and self._wanted is not None
+            and (evaluated is None or evaluated.prepared.payload is not payload)
+        ):
+            self._evaluated = self._evaluate(self._prepare(payload, self._wanted))
         self._changed()
 
     def close(self) -> None:
@@ -204,23 +207,18 @@ class GrowthBookSource:
             return Payload(features, getattr(client, "_saved_groups", None) or {})
         return self._payload
 
-    def _evaluate(self, payload: Payload, wanted: Mapping[str, type]) -> Reading:
-        self._wanted = wanted
-        prepared = self._prepared
-        if prepared is None or prepared.payload is not payload:
-            prepared = self._prepare(payload, wanted)
-        trouble = self._stream_trouble
+    def _evaluate(self, prepared: _Prepared) -> _Evaluated:
         unchanged = prepared.unchanged
         values, reasons, errors = dict(unchanged.values), dict(unchanged.reasons), dict(unchanged.errors)
         for flag in prepared.to_evaluate:
             features = prepared.needed[flag]
             try:
-                result = (prepared.evaluator or self._evaluator(payload, features)).eval_feature(flag)
+                result = (prepared.evaluator or self._evaluator(prepared.payload, features)).eval_feature(flag)
             # A malformed feature raises whatever it leads to.
             except Exception as error:
                 errors[flag] = f"malformed feature: {_in_words(features[flag], error)}"
                 continue
-            reasons[flag] = _reason(result, trouble)
+            reasons[flag] = _reason(result, prepared.trouble)
             if result.source == "cyclicPrerequisite":
                 errors[flag] = "cyclic prerequisites"
             elif result.source == "prerequisite" and result.value is None:
@@ -228,40 +226,36 @@ class GrowthBookSource:
                 continue
             else:
                 values[flag] = result.value
-        reading = Reading(values, reasons, errors)
-        self._evaluated = _Evaluated(reading, prepared.needed, payload.saved_groups, trouble)
-        return reading
+        return _Evaluated(Reading(values, reasons, errors), prepared)
 
     def _prepare(self, payload: Payload, wanted: Mapping[str, type]) -> _Prepared:
         if self._make is None:
             self._make = import_vendor("growthbook", REQUIREMENT).GrowthBook
         needed = {flag: features for flag in wanted if (features := payload.needed_for(flag))}
-        unchanged = self._unchanged(payload, needed)
+        trouble = self._feed.stream_trouble if self._feed is not None else ""
+        unchanged = self._unchanged(payload, needed, trouble)
         to_evaluate = tuple(flag for flag in needed if flag not in unchanged.reasons)
         together = {name: feature for flag in to_evaluate for name, feature in needed[flag].items()}
         try:
-            return _Prepared(payload, needed, unchanged, to_evaluate, self._evaluator(payload, together))
+            evaluator = self._evaluator(payload, together)
         except Exception:
-            return _Prepared(payload, needed, unchanged, to_evaluate, None)
+            evaluator = None
+        return _Prepared(payload, needed, trouble, unchanged, to_evaluate, evaluator)
 
-    def _unchanged(self, payload: Payload, needed: Mapping[str, Mapping[str, Any]]) -> Reading:
+    def _unchanged(self, payload: Payload, needed: Mapping[str, Mapping[str, Any]], trouble: str) -> Reading:
         """The part of the last reading that is of flags for which the payload says the same as then."""
-        last = self._evaluated
         # The application's client may change its features in place.
-        if self._feed is None or last is None or last.trouble != self._stream_trouble:
+        if self._feed is None or self._evaluated is None:
             return _NOTHING
-        if payload.saved_groups != last.saved_groups:
+        reading, last = self._evaluated
+        if last.trouble != trouble or payload.saved_groups != last.payload.saved_groups:
             return _NOTHING
         same = {
             flag
             for flag, features in needed.items()
-            if flag in last.reading.reasons and is_same(features, last.needed[flag])
+            if flag in reading.reasons and is_same(features, last.needed[flag])
         }
-        return last.reading.only(same)
-
-    @property
-    def _stream_trouble(self) -> str:
-        return self._feed.stream_trouble if self._feed is not None else ""
+        return reading.only(same)
 
     def _evaluator(self, payload: Payload, features: Mapping[str, Any]) -> Any:
         return self._make(attributes=self._attributes, features=features, savedGroups=payload.saved_groups)
