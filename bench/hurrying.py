@@ -22,8 +22,7 @@ from .products import GROWTHBOOK, LAUNCHDARKLY, OPENFEATURE, PRODUCTS, product, 
 from .row import Row, show
 from .stage import NOBODY, SLOW, Stage, folder
 
-_TIMES: Final = {GROWTHBOOK: 5.0, LAUNCHDARKLY: 5.0, OPENFEATURE: 12.0}
-_TIMES_THE_AGENT: Final = 5.0
+_TIMES: Final = 5.0
 if TYPE_CHECKING:
     from rheostat import Status
 
@@ -54,7 +53,7 @@ def _agent_row(where: Path, rounds: int) -> Row:
         "start to the agent running beside a thread that computes",
         busy,
         naive,
-        most=_TIMES_THE_AGENT,
+        most=_TIMES,
         yardstick=idle,
         called="that in an idle process",
         unit="s",
@@ -75,7 +74,7 @@ def _rows(name: str, where: Path, rounds: int) -> list[Row]:
             f"start to the first flags beside a thread that computes, {name}",
             first,
             imported,
-            most=_TIMES[name],
+            most=_TIMES,
             yardstick=alone,
             called="that in an idle process",
             unit="s",

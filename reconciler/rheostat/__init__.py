@@ -126,10 +126,9 @@ def _imported(module: str, name: str) -> object:
     from importlib import import_module
 
     if module not in sys.modules:
-        from .forking import FORKS
+        from .importing import import_apart
 
         # The control thread may be the first to ask, and a child not inherit what is half imported.
-        with FORKS.held_off():
-            import_module(module)
+        import_apart(module)
     globals()[name] = found = getattr(import_module(module), name)
     return found

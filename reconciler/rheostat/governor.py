@@ -348,9 +348,10 @@ def refuse_green_threads(journal: Journal) -> str:
 
 def _load_loop() -> None:
     # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
-    for name in ("calls", "sources", "watch", "machine", "loop"):
-        import_apart(f"{__package__}.{name}")
-        _breathe()
+    with hastened():
+        for name in ("calls", "sources", "watch", "machine", "loop"):
+            import_apart(f"{__package__}.{name}")
+            _breathe()
 
 
 def _breathe() -> None:
