@@ -24,7 +24,7 @@ _SETTLED: Final = 0.03
 """Seconds from writing the flags to looking at them, as most polls find them: a file that was written a moment ago is
 looked at twice."""
 
-_MOST: Final = 0.3
+_MOST: Final = 0.2
 
 
 class Change(NamedTuple):

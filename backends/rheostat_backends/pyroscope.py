@@ -6,9 +6,8 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from io import RawIOBase
 from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -207,18 +206,20 @@ def _import_agent() -> Any:
 @contextmanager
 def _named_threads() -> Iterator[None]:
     """Threads that are started within have a name by which they are known again, where the kernel allows it."""
-    with ExitStack() as at_last:
-        with suppress(OSError):
-            file = at_last.enter_context(open(_OWN_NAME, "r+b", buffering=0))
-            before = file.read()
-            file.write(_THREADS.encode())
-            at_last.callback(_rename, file, before)
-        yield
-
-
-def _rename(file: RawIOBase, name: bytes) -> None:
+    file = before = None
+    # A file object of Python's would make more system calls, each of which lets go of the interpreter's lock.
     with suppress(OSError):
-        file.write(name.strip())
+        file = os.open(_OWN_NAME, os.O_RDWR | os.O_CLOEXEC)
+        before = os.read(file, 64).strip()
+        os.write(file, _THREADS.encode())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if before is not None and file is not None:
+                os.write(file, before)
+        if file is not None:
+            os.close(file)
 
 
 def _session_threads() -> int | None:

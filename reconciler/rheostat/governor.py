@@ -315,7 +315,6 @@ class Governor:
             random=_random,
             wake=wake,
             inherited=None if self._fork is None else self._fork.parent_state,
-            breathe=_breathe,
             observers=self._observers,
         )
 

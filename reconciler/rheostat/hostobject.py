@@ -1,13 +1,13 @@
 """Objects of the application's that a configuration names."""
 
 import os
-import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
 from .flagsource import SourceUnavailable
+from .importing import imported
 from .text import text_of
 
 _met: list[tuple[weakref.ref[object], int]] = []
@@ -45,8 +45,8 @@ class HostObject:
 
         Raises `SourceUnavailable` while the application has not made it, or in a forked child not made it anew.
         """
-        module = sys.modules.get(self._module)
-        if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
+        module = imported(self._module)
+        if module is None:
             raise SourceUnavailable(f"{self}: the application has not imported {self._module} yet")
         try:
             found: Any = module

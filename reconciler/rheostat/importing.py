@@ -29,6 +29,12 @@ def import_apart(name: str) -> Any:
         return [importlib.import_module(each) for each in accumulate(name.split("."), "{}.{}".format)][-1]
 
 
+def imported(name: str) -> Any:
+    """The module, unless it is not there, or only half: a thread may be importing it."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
 def hastened() -> AbstractContextManager[None]:
     """Within the block a thread that computes gives way sooner: for what has to get the interpreter's lock often."""
     return _SWITCHING.hastened()

@@ -50,13 +50,10 @@ class Loop:
         wake: Callable[[], None],
         observers: Sequence[Observer] = (),
         inherited: State | None = None,
-        breathe: Callable[[], None] = lambda: None,
     ) -> None:
         """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
 
         `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any.
-
-        `breathe` is called in the midst of longer work, to let the host's threads have the interpreter.
         """
         self._rules = rules
         self._policy = policy
@@ -65,7 +62,6 @@ class Loop:
         self._journal = journal
         self._clock = clock
         self._random = random
-        self._breathe = breathe
 
         self._history = History(inherited, journal, observers, self._publish)
         self._inherited = inherited
@@ -124,12 +120,8 @@ class Loop:
             self._leave_parent(self._inherited)
         # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
         self._look(self._clock())
-        if self._changed:
-            self._breathe()
         self._take_outcomes()
         self._changed |= self._delivery.step(self._clock())
-        if self._changed:
-            self._breathe()
         self._converge(self._clock())
         now = self._clock()
         if self._changed:
@@ -307,7 +299,6 @@ class Loop:
             self._stop(Trigger.DIED, self._cause, now)
 
     def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
-        self._breathe()
         if trigger not in (Trigger.STARTED, Trigger.RETUNE):
             self._delivery.end()
         self._history.move(trigger, cause, self._applied, self._intent.resolution.adjustments, took)

@@ -8,6 +8,7 @@ from _thread import allocate_lock, get_native_id
 from collections.abc import Callable
 from typing import Any
 
+from .importing import imported
 from .uwsgi import is_worker as is_uwsgi_worker
 from .uwsgi import on_exit_of_worker as on_exit_of_uwsgi_worker
 
@@ -27,10 +28,10 @@ def is_embedded() -> bool:
 def on_exit_of_worker(call: Callable[[], None]) -> None:
     """Have it called when a worker ends: most leave by ``os._exit``, where no atexit handler runs."""
     for name in ("multiprocessing.util", "billiard.util"):
-        util = _imported(name)
+        util = imported(name)
         if util is not None:
             util.Finalize(None, call, exitpriority=0)
-    signals = _imported("celery.signals")
+    signals = imported("celery.signals")
     if signals is not None:
         # Celery's pool leaves without running billiard's finalisers.
         signals.worker_process_shutdown.connect(lambda **_: call(), weak=False)
@@ -40,16 +41,16 @@ def on_exit_of_worker(call: Callable[[], None]) -> None:
 def green_threads() -> str:
     """Who has replaced the interpreter's threads by green ones, if anybody has: a native thread that meets their
     locks can hang the process."""
-    gevent = getattr(_imported("gevent.monkey"), "is_module_patched", None)
+    gevent = getattr(imported("gevent.monkey"), "is_module_patched", None)
     if gevent is not None and gevent("threading"):
         return "gevent"
-    eventlet = getattr(_imported("eventlet.patcher"), "is_monkey_patched", None)
+    eventlet = getattr(imported("eventlet.patcher"), "is_monkey_patched", None)
     return "eventlet" if eventlet is not None and eventlet("thread") else ""
 
 
 def may_turn_green() -> bool:
     """Eventlet is here: should it replace the threads while one is just starting, that one ends with a traceback."""
-    return _imported("eventlet.patcher") is not None
+    return imported("eventlet.patcher") is not None
 
 
 def in_main_thread() -> bool:
@@ -67,7 +68,7 @@ def linger() -> None:
 def other_profilers() -> list[str]:
     """Profilers that run in this process already, as far as they can be known."""
     found = [f"the thread {each.name}" for each in threading.enumerate() if "profil" in each.name.lower()]
-    ddtrace = getattr(_imported("ddtrace.profiling.bootstrap"), "profiler", None)
+    ddtrace = getattr(imported("ddtrace.profiling.bootstrap"), "profiler", None)
     if ddtrace is not None and _is_running(ddtrace):
         found.append("ddtrace")
     if signal.getitimer(signal.ITIMER_PROF)[0] > 0:
@@ -88,7 +89,7 @@ def _is_running(profiler: Any) -> bool:
 
 
 def _parent(module: str) -> Any:
-    process = _imported(module)
+    process = imported(module)
     if process is None:
         return None
     parent = getattr(process, "parent_process", None)
@@ -97,9 +98,3 @@ def _parent(module: str) -> Any:
     # Billiard's children know their parent by its pid alone.
     current = getattr(process, "current_process", None)
     return None if current is None else getattr(current(), "_parent_pid", None)
-
-
-def _imported(name: str) -> Any:
-    """The module, unless it is not there, or only half: another thread may be importing it."""
-    module = sys.modules.get(name)
-    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module

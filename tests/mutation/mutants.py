@@ -447,8 +447,7 @@ LOOP: Final = [
     Mutant(
         "what follows a call is decided before the flags are looked at",
         "loop",
-        "self._look(self._clock())\n        if self._changed:\n            self._breathe()\n"
-        "        self._take_outcomes()",
+        "self._look(self._clock())\n        self._take_outcomes()",
         "self._take_outcomes()\n        self._look(self._clock())",
     ),
     Mutant(
