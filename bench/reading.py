@@ -1,9 +1,10 @@
 """What it costs to read three flags from a product's SDK, right after a change and while nothing changes.
 
 One process for each product. A flag is changed at the product, `changed` is waited for, and the CPU time of the read
-that follows is taken, its evaluation included; the median counts. OpenFeature's flags are evaluated in the source's
-own thread before it calls `changed`, since some providers ask a server: there the CPU of that and of the read are
-added. The naive thread's reading of the same flags through the SDK's client takes turns with it.
+that follows is taken, its evaluation included; the median counts. GrowthBook's and OpenFeature's flags are evaluated
+in a thread of the source's before it calls `changed`: there the CPU of that and of the read are added. Parsing what the
+product sends, and finding out what it changes, happens as it arrives, in the SDK as in the source: neither is counted.
+The naive thread's reading of the same flags through the SDK's client takes turns with it.
 
 Then nothing changes, and calls of the SDK's evaluators are counted over many reads.
 """
@@ -87,7 +88,7 @@ def _after_change(name: str, costs: list[Cost]) -> Row:
         called="the SDK alone",
         unit="µs",
         note=f"median of {len(costs)}, the evaluation included"
-        + (" though it is in the source's own thread" if name == OPENFEATURE else ""),
+        + ("" if name == LAUNCHDARKLY else " though it is in the source's own thread"),
     )
 
 
