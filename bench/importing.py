@@ -15,7 +15,7 @@ from .child import environment, run
 from .row import Row, show
 from .stage import Stage, folder
 
-_RHEOSTAT: Final = "import rheostat; from rheostat.config import load_config; load_config('config.yaml')"
+_RHEOSTAT: Final = "import rheostat; from rheostat._config.config import load_config; load_config('config.yaml')"
 _DEPENDENCIES: Final = "import yaml, transitions"
 _NAIVE: Final = "import threading, time, yaml, pyroscope"
 

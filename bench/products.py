@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from rheostat import FlagSource, NotReady, Reading
-from rheostat.config import load_config
+from rheostat._config.config import load_config
 
 from .child import ChildFailed, environment
 from .stage import Stage

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rheostat import State
-from rheostat.calls import ThreadedCalls
-from rheostat.config import load_config
-from rheostat.log import LOGGER, Journal, LoggerSink
-from rheostat.loop import Loop
-from rheostat.wake import Wake
+from rheostat._config.config import load_config
+from rheostat._control.loop import Loop
+from rheostat._host.calls import ThreadedCalls
+from rheostat._host.wake import Wake
+from rheostat._report.journal import Journal
+from rheostat._report.sinks import LOGGER, LoggerSink
 
 from .child import run
 from .naive import USUAL_INTERVAL, NaiveThread

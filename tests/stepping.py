@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from rheostat import Identity, Observer, Value
-from rheostat.calls import Returned
-from rheostat.log import Journal
-from rheostat.loop import Loop
-from rheostat.policy import Policy
-from rheostat.rules import Rules
+from rheostat._control.loop import Loop
+from rheostat._core.policy import Policy
+from rheostat._core.rules import Rules
+from rheostat._host.calls import Returned
+from rheostat._report.journal import Journal
 from rheostat.testing import Log, ScriptedSource, VirtualClock
 
 IDENTITY = Identity("shop", "host-1", {}, 4711)

@@ -10,27 +10,34 @@ PYTEST_DONT_REWRITE: pytest warns of a distribution's package that is imported b
 TYPE_CHECKING = False  # Type checkers take it for that of typing, whose import costs more than all of this.
 
 if TYPE_CHECKING:
-    from .backend import Backend, BackendError, Health, Parameter, PermanentError, Probing, Reachable, TemporaryError
-    from .desired import Adjustment, Desired
-    from .duration import Duration
-    from .filepath import FilePath
-    from .flagfile import flag_names, parse_flags
-    from .flagsource import FlagSource, KnowsFlags, NotReady, Reading, SourceUnavailable
-    from .forking import hold_off_forks
-    from .forkwarnings import silence_on_fork
-    from .hostobject import HostObject, is_inherited
-    from .identity import Identity
-    from .options import InvalidOptions
-    from .problem import ConfigError, Place, Problem
-    from .process import AlreadyRunning, start
-    from .reconciler import Reconciler
-    from .secret import Secret, Url
-    from .state import State, Trigger
-    from .status import Operation, SourceStatus, Status
-    from .transition import Cause, Observer, Transition
-    from .values import Value
-    from .vendor import import_vendor
-    from .vendorlog import VendorLog
+    from rheostat._config.flagfile import flag_names, parse_flags
+    from rheostat._config.problem import ConfigError, Place, Problem
+    from rheostat._contract.backend import (
+        Backend,
+        BackendError,
+        Health,
+        Parameter,
+        PermanentError,
+        Probing,
+        Reachable,
+        TemporaryError,
+    )
+    from rheostat._contract.flagsource import FlagSource, KnowsFlags, NotReady, Reading, SourceUnavailable
+    from rheostat._contract.hostobject import HostObject, is_inherited
+    from rheostat._contract.identity import Identity
+    from rheostat._contract.options import Duration, FilePath, InvalidOptions
+    from rheostat._contract.secret import Secret, Url
+    from rheostat._contract.values import Value
+    from rheostat._core.desired import Adjustment, Desired
+    from rheostat._core.state import State, Trigger
+    from rheostat._core.transition import Cause, Observer, Transition
+    from rheostat._host.fork_warnings import silence_on_fork
+    from rheostat._host.forks import hold_off_forks
+    from rheostat._host.vendor import import_vendor
+    from rheostat._host.vendor_log import VendorLog
+    from rheostat._lifecycle.reconciler import Reconciler
+    from rheostat._lifecycle.start import AlreadyRunning, start
+    from rheostat._report.status import Operation, SourceStatus, Status
 
 __version__ = "0.1.0"
 
@@ -82,29 +89,27 @@ __all__ = [
 ]
 
 _MODULES = {
-    "backend": [
+    "_contract.backend": [
         "Backend", "BackendError", "Health", "Parameter", "PermanentError", "Probing", "Reachable", "TemporaryError",
     ],
-    "desired": ["Adjustment", "Desired"],
-    "duration": ["Duration"],
-    "filepath": ["FilePath"],
-    "flagfile": ["flag_names", "parse_flags"],
-    "flagsource": ["FlagSource", "KnowsFlags", "NotReady", "Reading", "SourceUnavailable"],
-    "forking": ["hold_off_forks"],
-    "forkwarnings": ["silence_on_fork"],
-    "hostobject": ["HostObject", "is_inherited"],
-    "identity": ["Identity"],
-    "options": ["InvalidOptions"],
-    "problem": ["ConfigError", "Place", "Problem"],
-    "process": ["AlreadyRunning", "start"],
-    "reconciler": ["Reconciler"],
-    "secret": ["Secret", "Url"],
-    "state": ["State", "Trigger"],
-    "status": ["Operation", "SourceStatus", "Status"],
-    "transition": ["Cause", "Observer", "Transition"],
-    "values": ["Value"],
-    "vendor": ["import_vendor"],
-    "vendorlog": ["VendorLog"],
+    "_core.desired": ["Adjustment", "Desired"],
+        "_config.flagfile": ["flag_names", "parse_flags"],
+    "_contract.flagsource": ["FlagSource", "KnowsFlags", "NotReady", "Reading", "SourceUnavailable"],
+    "_host.forks": ["hold_off_forks"],
+    "_host.fork_warnings": ["silence_on_fork"],
+    "_contract.hostobject": ["HostObject", "is_inherited"],
+    "_contract.identity": ["Identity"],
+    "_contract.options": ["Duration", "FilePath", "InvalidOptions"],
+    "_config.problem": ["ConfigError", "Place", "Problem"],
+    "_lifecycle.start": ["AlreadyRunning", "start"],
+    "_lifecycle.reconciler": ["Reconciler"],
+    "_contract.secret": ["Secret", "Url"],
+    "_core.state": ["State", "Trigger"],
+    "_report.status": ["Operation", "SourceStatus", "Status"],
+    "_core.transition": ["Cause", "Observer", "Transition"],
+    "_contract.values": ["Value"],
+    "_host.vendor": ["import_vendor"],
+    "_host.vendor_log": ["VendorLog"],
 }  # fmt: skip
 
 # Nothing is imported before it is asked for. Whoever imports a submodule holds its lock while this package is imported:
@@ -126,7 +131,7 @@ def _imported(module: str, name: str) -> object:
     from importlib import import_module
 
     if module not in sys.modules:
-        from .importing import import_apart
+        from rheostat._host.importing import import_apart
 
         # The control thread may be the first to ask, and a child not inherit what is half imported.
         import_apart(module)

@@ -14,7 +14,7 @@ import pytest
 
 import rheostat
 from children import MODULE, PATIENCE, RHEOSTAT, ended, environment
-from rheostat.cli import main
+from rheostat._cli.commands import main
 
 FINE, FINDING, INVALID = 0, 1, 2
 

@@ -17,7 +17,7 @@ import pytest
 from children import RHEOSTAT, Child, ended, parsed
 from pages import DOCS, Block, blocks, install, log_lines, unpack, with_secrets
 from rheostat import Duration, FlagSource, KnowsFlags, parse_flags
-from rheostat.registry import LAYERS, SOURCES
+from rheostat._config.registry import LAYERS, SOURCES
 from rheostat.testing import FlagSourceContract
 from vendors.faults import Fault
 from vendors.growthbook import GrowthBookServer

@@ -807,11 +807,11 @@ def test_a_log_handler_that_hangs_costs_forks_one_wait(tmp_path: Path) -> None:
 
 
 NO_THREADS = """\
-import rheostat.control_thread
+import rheostat._host.control_thread
 reconciler = start()
 runs()
 until(lambda: tasks() == 2)
-starters = [(rheostat.control_thread, "start_new_thread")]
+starters = [(rheostat._host.control_thread, "start_new_thread")]
 starters += [(threading, each) for each in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, each)]
 real = [getattr(*each) for each in starters]
 
@@ -846,14 +846,14 @@ def test_governing_goes_on_once_there_is_a_thread_again(tmp_path: Path) -> None:
 
 
 NO_THREADS_IN_CHILD = """\
-import rheostat.control_thread, rheostat.reconciler
+import rheostat._host.control_thread, rheostat._lifecycle.reconciler
 reconciler = start()
 runs()
 
 def refuse(*_):
     raise RuntimeError("can't start new thread")
 
-modules = (rheostat.control_thread, rheostat.reconciler)
+modules = (rheostat._host.control_thread, rheostat._lifecycle.reconciler)
 real = modules[0].start_new_thread
 
 def body():
@@ -970,7 +970,7 @@ def test_a_stop_in_the_midst_of_the_child_s_hook_holds(tmp_path: Path) -> None:
 
 
 RAISED_BEFORE_THE_CHILD_IS_OURS = """\
-from rheostat.forking import FORKS
+from rheostat._host.forks import FORKS
 reconciler = start()
 runs()
 sys.unraisablehook = lambda _: None
@@ -1086,9 +1086,9 @@ def test_eventlet_complains_of_no_lock_of_ours_in_a_child(tmp_path: Path) -> Non
 
 
 PATCHED_IN_THE_FIRST_MOMENT = """\
-import _thread, rheostat.reconciler
+import _thread, rheostat._lifecycle.reconciler
 # However long a busy machine takes to patch, that is done before the child is governed.
-rheostat.reconciler._FORK_SETTLES = 2.0
+rheostat._lifecycle.reconciler._FORK_SETTLES = 2.0
 reconciler = start()
 runs()
 starts, goes_on = _thread.allocate_lock(), _thread.allocate_lock()

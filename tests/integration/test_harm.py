@@ -79,7 +79,7 @@ def config(tmp_path: Path) -> Path:
 def _stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     STAGE.reset()
     # The first look comes a second after the start, which is too long to wait for so often.
-    monkeypatch.setattr("rheostat.loop._FIRST_PROBE", 0.01)
+    monkeypatch.setattr("rheostat._control.loop._FIRST_PROBE", 0.01)
     yield
     STAGE.lift_all()
     until(lambda: not [each for each in threading.enumerate() if each.name.startswith("rheostat")])
@@ -529,8 +529,8 @@ HOST = f"""\
 import os, sys, threading, time, warnings
 warnings.simplefilter("error")
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-import faults, rheostat, rheostat.loop
-rheostat.loop._FIRST_PROBE = 0.01
+import faults, rheostat, rheostat._control.loop
+rheostat._control.loop._FIRST_PROBE = 0.01
 from faults import STAGE
 config, where, fault = sys.argv[1:]
 reconciler = None

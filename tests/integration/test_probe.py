@@ -24,9 +24,9 @@ import pytest
 import rheostat
 from children import RHEOSTAT, Child, ended, environment, parsed
 from rheostat import Identity, InvalidOptions, Secret, State, TemporaryError, Url
-from rheostat.cli import main
+from rheostat._cli.commands import main
+from rheostat._host.runtime import other_profilers
 from rheostat.demo.receiver import Receiver
-from rheostat.surroundings import other_profilers
 from rheostat_backends.pyroscope import PUSH, PyroscopeBackend, PyroscopeOptions
 
 PATIENCE = 20.0
@@ -317,7 +317,7 @@ def test_what_speaks_no_http_is_a_finding(tmp_path: Path) -> None:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> float:
     """Of the check: less than its own 5 s, which would be too long to wait for."""
-    monkeypatch.setattr("rheostat.cli.PATIENCE", 0.3)
+    monkeypatch.setattr("rheostat._cli.commands.PATIENCE", 0.3)
     return 0.3
 
 

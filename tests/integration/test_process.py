@@ -161,14 +161,14 @@ begun, met = threading.Event(), threading.Event()
 failed = []
 
 
-def hold_up_process(frame, event, arg):
-    if frame.f_code.co_filename.endswith("rheostat/process.py"):
+def hold_up_start(frame, event, arg):
+    if frame.f_code.co_filename.endswith("rheostat/_lifecycle/start.py"):
         begun.set()
         met.wait(10)
 
 
 def meet_in_config(frame, event, arg):
-    if frame.f_code.co_filename.endswith("rheostat/config.py"):
+    if frame.f_code.co_filename.endswith("rheostat/_config/config.py"):
         met.set()
 
 
@@ -180,7 +180,7 @@ def importing(name, trace):
         failed.append(f"{name}: {error!r}")
 
 
-first = threading.Thread(target=importing, args=["rheostat", hold_up_process])
+first = threading.Thread(target=importing, args=["rheostat._lifecycle.start", hold_up_start])
 second = threading.Thread(target=importing, args=[sys.argv[1], meet_in_config])
 first.start()
 begun.wait(10)
@@ -191,7 +191,7 @@ print(met.is_set(), failed)
 """
 
 
-@pytest.mark.parametrize("module", ["rheostat.launch", "rheostat.config"])
+@pytest.mark.parametrize("module", ["rheostat._cli.launch", "rheostat._config.config"])
 def test_two_threads_may_import_it_at_once(tmp_path: Path, module: str) -> None:
     """An application that imports Rheostat just when the launcher's thread does gets it, and so does that."""
     ran = ended([sys.executable, "-c", AT_ONCE, module], tmp_path)

@@ -270,7 +270,7 @@ import rheostat
 
 class Finder:
     def find_spec(name, path=None, target=None):
-        if name != "rheostat.hostobject":
+        if name != "rheostat._contract.hostobject":
             return None
         spec = PathFinder.find_spec(name, path)
         execute = spec.loader.exec_module
@@ -303,7 +303,7 @@ def test_fork_while_a_public_name_is_first_used(folder: Path) -> None:
     """What the control thread imports by using a name of Rheostat's can be imported in a child forked meanwhile."""
     reconfigure(folder, "kind: yaml, path: flags.yaml, poll_interval: 10ms", "kind: 'asking:Source'")
     (folder / "asking.py").write_text(ASKING)
-    (folder / "app.py").write_text(IMPORTING.replace("import slow", "import rheostat.hostobject"))
+    (folder / "app.py").write_text(IMPORTING.replace("import slow", "import rheostat._contract.hostobject"))
     with governed(folder, env={"PYTHONWARNINGS": "ignore"}) as child:
         assert "the child ended with 0" == child.out.next()
         assert 0 == child.finish()

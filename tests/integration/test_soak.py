@@ -13,10 +13,10 @@ import pytest
 
 import rheostat
 from rheostat import Health, PermanentError, SourceUnavailable, State, TemporaryError
+from rheostat._contract.options import Duration
+from rheostat._core.policy import Backoff, Policy
+from rheostat._core.rules import Rules, Setting
 from rheostat.demo.receiver import Receiver
-from rheostat.duration import Duration
-from rheostat.policy import Backoff, Policy
-from rheostat.rules import Rules, Setting
 from stepping import RecordingBackend, Stepped
 
 pytestmark = [

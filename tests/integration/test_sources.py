@@ -60,8 +60,8 @@ from rheostat import (
     Url,
     import_vendor,
 )
-from rheostat.cli import FINDING, main
-from rheostat.watch import Seen, Watch
+from rheostat._cli.commands import FINDING, main
+from rheostat._control.watch import Seen, Watch
 from rheostat_flagsources.growthbook import GrowthBookOptions, GrowthBookSource, feed
 from rheostat_flagsources.launchdarkly import LaunchDarklyOptions, LaunchDarklySource
 from rheostat_flagsources.openfeature import OpenFeatureOptions, OpenFeatureSource
@@ -165,8 +165,8 @@ class Governed:
 def govern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
     """A context manager in which this process is governed by a `source:` section."""
     clock, looks = Time(), Looks(monkeypatch)
-    monkeypatch.setattr("rheostat.governor.time", clock)
-    monkeypatch.setattr("rheostat.process.time", clock)
+    monkeypatch.setattr("rheostat._lifecycle.controller.time", clock)
+    monkeypatch.setattr("rheostat._lifecycle.start.time", clock)
     caplog.set_level(logging.INFO)
 
     @contextmanager

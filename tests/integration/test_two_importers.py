@@ -58,15 +58,15 @@ STATEMENTS = [
     "from rheostat import Reading, State, start",
     "import rheostat.testing",
     "import rheostat.testing.plugin",
-    "from rheostat.config import load_config",
-    "from rheostat.cli import main",
+    "from rheostat._config.config import load_config",
+    "from rheostat._cli.commands import main",
 ]
 
 MOMENTS = [
-    "rheostat.backend",
-    "rheostat.document",
-    "rheostat.config",
-    "rheostat.governor",
+    "rheostat._contract.backend",
+    "rheostat._config.document",
+    "rheostat._config.config",
+    "rheostat._lifecycle.controller",
     "transitions",
 ]
 
@@ -103,8 +103,8 @@ def test_an_import_beside_the_launcher_s(folder: Path, statement: str) -> None:
 def test_the_launcher_s_import_beside_an_application_s(folder: Path) -> None:
     """Wherever the application is in an import of its own, the launcher's succeeds, and the process is governed."""
     held = [
-        ("rheostat.document", "import rheostat.config"),
-        ("rheostat.problem", "from rheostat import start"),
+        ("rheostat._config.document", "import rheostat._config.config"),
+        ("rheostat._config.problem", "from rheostat import start"),
         ("transitions", "import transitions"),
         ("yaml", "import yaml"),
     ]
@@ -168,5 +168,5 @@ def test_no_module_needs_what_needs_it() -> None:
     """A module's import never waits for one that waits for it, as a package's may that imports its own modules."""
     known = modules()
     needs = {each: {*imported_with(each, file)} & {*known} - {each} for each, file in known.items()}
-    assert {"rheostat", "rheostat.values"} <= needs["rheostat.rules"]
+    assert {"rheostat", "rheostat._contract.values"} <= needs["rheostat._core.rules"]
     TopologicalSorter(needs).prepare()

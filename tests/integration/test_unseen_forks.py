@@ -117,11 +117,11 @@ def test_the_application_keeps_its_own_hook(by: By, hook: str, read: str, folder
 IN_THE_CALLER = """
 import sys
 
-assert "rheostat.loop" not in sys.modules
+assert "rheostat._control.loop" not in sys.modules
 import rheostat
 
 rheostat.start("rheostat.yaml")
-print("loaded", "rheostat.loop" in sys.modules, file=sys.stderr, flush=True)
+print("loaded", "rheostat._control.loop" in sys.modules, file=sys.stderr, flush=True)
 """
 
 

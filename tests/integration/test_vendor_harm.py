@@ -154,7 +154,7 @@ def test_start_leaves_vendors_to_its_own_threads(kind: str, host: Host, tmp_path
         server.fault = Fault.HANG
         config = config_for(kind, server, tmp_path).replace("provider: 'remote_provider:make', ", "")
         host.run("imports.watch()")
-        host.run(f"import rheostat.config; rheostat.config.load_config({config!r})")
+        host.run(f"import rheostat._config.config; rheostat._config.config.load_config({config!r})")
         assert [] == host.run("[name for name in VENDORS if name in sys.modules]")
         assert host.run(f"start({config!r})") < PROMPT
         host.run(f"until(lambda: {package!r} in sys.modules)")

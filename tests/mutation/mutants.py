@@ -132,12 +132,12 @@ VALUES: Final = [
     ),
     Mutant(
         "a huge number is shown in full",
-        "values",
+        "text",
         'return raw if abs(raw) < 2**63 else f"a whole number of {raw.bit_length()} bits"',
         "return raw",
     ),
     Mutant(
-        "a long text is shown in full", "values", "cut = text if len(text) <= longest else", "cut = text if True else"
+        "a long text is shown in full", "text", "cut = text if len(text) <= longest else", "cut = text if True else"
     ),
 ]
 
@@ -218,70 +218,73 @@ RULES: Final = [
 ]
 
 LEASE: Final = [
-    Mutant("the lease never ends", "lease", "now < self.stale_since + lease)", "True)"),
+    Mutant("the lease never ends", "knowledge", "now < self.stale_since + lease)", "True)"),
     Mutant(
-        "the lease lasts a moment longer", "lease", "now < self.stale_since + lease", "now <= self.stale_since + lease"
+        "the lease lasts a moment longer",
+        "knowledge",
+        "now < self.stale_since + lease",
+        "now <= self.stale_since + lease",
     ),
-    Mutant("nothing is held for the lease", "lease", " or now < self.stale_since + lease)", ")"),
+    Mutant("nothing is held for the lease", "knowledge", " or now < self.stale_since + lease)", ")"),
     Mutant(
         "values that are stale anew prolong the lease",
-        "lease",
+        "knowledge",
         "(float(reading.stale_since), now, before.stale_since)",
         "(float(reading.stale_since), now)",
     ),
     Mutant(
         "a date in the future prolongs the lease",
-        "lease",
+        "knowledge",
         "(float(reading.stale_since), now, before.stale_since)",
         "(float(reading.stale_since), before.stale_since)",
     ),
     Mutant(
         "stale values replace the last fresh ones",
-        "lease",
+        "knowledge",
         "return before._replace(",
         "return before._replace(\n            reading=reading,",
     ),
     Mutant(
         "each failure starts the lease anew",
-        "lease",
+        "knowledge",
         "since = now if known.stale_since is None else known.stale_since",
         "since = now",
     ),
     Mutant(
         "a failure forgets the last good values",
-        "lease",
+        "knowledge",
         "return known._replace(",
         "return known._replace(\n        reading=None,",
     ),
-    Mutant("the kill switch is ignored", "lease", "_KILLED if killed else _silenced(", "_silenced("),
+    Mutant("the kill switch is ignored", "precedence", "_KILLED if killed else _silenced(", "_silenced("),
     Mutant(
         "the kill switch is said to have won, and does not",
-        "lease",
+        "precedence",
         "resolution._replace(desired=OFF, adjustments=())",
         "resolution._replace(adjustments=())",
     ),
     Mutant(
         "layers that are silent keep nothing off",
-        "lease",
+        "precedence",
         "_KILLED if killed else _silenced(rules, layers, lease, now, held)",
         "_KILLED if killed else None",
     ),
     Mutant(
         "a source that never answered leaves the switch to its default",
-        "lease",
+        "precedence",
         'return Cause("source", detail=silent[0].trouble) if silent else None',
         "return None",
     ),
     Mutant(
         "a silent layer whose last word was off is passed over",
-        "lease",
+        "precedence",
         "if switch is not None and settle(rules.enabled, layer.reading, held).value is not True",
         "if False",
     ),
-    Mutant("a layer that has only just begun keeps nothing off", "lease", "if begins is not None", "if False"),
+    Mutant("a layer that has only just begun keeps nothing off", "precedence", "if begins is not None", "if False"),
     Mutant(
         "the weakest layer wins",
-        "lease",
+        "knowledge",
         "in (reading.values.keys() | reading.errors.keys()) - known:",
         "in reading.values.keys() | reading.errors.keys():",
     ),
@@ -296,27 +299,29 @@ POLICY: Final = [
     ),
     Mutant("the backoff has no cap", "policy", "return min(doubled, self.max) *", "return doubled *"),
     Mutant("the backoff has no jitter", "policy", " * (1 - random() / 2)", ""),
-    Mutant("there is no backoff", "policy", '"backoff": self._retry_at', '"backoff": float("-inf")'),
-    Mutant("there is no cooldown", "policy", "self._last_try + self.policy.cooldown", "self._last_try"),
-    Mutant("a start is not remembered for the cooldown", "policy", "self._last_try = now", "pass"),
+    Mutant("there is no backoff", "start_gate", '"backoff": self._retry_at', '"backoff": float("-inf")'),
+    Mutant("there is no cooldown", "start_gate", "self._last_try + self.policy.cooldown", "self._last_try"),
+    Mutant("a start is not remembered for the cooldown", "start_gate", "self._last_try = now", "pass"),
     Mutant(
         "there is no splay",
-        "policy",
+        "start_gate",
         "self._wanted_since + splay_of(self.instance, self.policy.splay)",
         "self._wanted_since",
     ),
-    Mutant("the splay does not start anew", "policy", "self._wanted_since = now", "pass"),
-    Mutant("the shortest wait opens the gate", "policy", "max(self._waits().values())", "min(self._waits().values())"),
+    Mutant("the splay does not start anew", "start_gate", "self._wanted_since = now", "pass"),
+    Mutant(
+        "the shortest wait opens the gate", "start_gate", "max(self._waits().values())", "min(self._waits().values())"
+    ),
     Mutant(
         "what was refused for good stays refused",
-        "policy",
+        "start_gate",
         "self._wanted_since = now\n        self._refused = None",
         "self._wanted_since = now",
     ),
-    Mutant("nothing is refused for good", "policy", "return self._refused is not None and", "return False and"),
+    Mutant("nothing is refused for good", "start_gate", "return self._refused is not None and", "return False and"),
     Mutant(
         "a success does not end the backoff",
-        "policy",
+        "start_gate",
         'self.failures = 0\n        self._retry_at = float("-inf")\n\n    def failed',
         "pass\n\n    def failed",
     ),
@@ -325,13 +330,13 @@ POLICY: Final = [
 SLOT: Final = [
     Mutant(
         "a call that returns late is swallowed",
-        "slot",
+        "operation",
         "call, outcome = self.call, self._outcomes.popleft()",
         "call, outcome = self.call, self._outcomes.popleft()\n        if self.stuck:\n            return None",
     ),
-    Mutant("a call is never stuck", "slot", "if call is None or self.stuck or now < call.deadline", "if True"),
-    Mutant("a call that is stuck is reported again and again", "slot", "self.stuck = True", "self.stuck = False"),
-    Mutant("a call that has returned is still in flight", "slot", "self.call = None\n        if", "if"),
+    Mutant("a call is never stuck", "operation", "if call is None or self.stuck or now < call.deadline", "if True"),
+    Mutant("a call that is stuck is reported again and again", "operation", "self.stuck = True", "self.stuck = False"),
+    Mutant("a call that has returned is still in flight", "operation", "self.call = None\n        if", "if"),
 ]
 
 WATCH: Final = [

@@ -25,7 +25,7 @@ PROPERTIES: Final = (
 )
 """Those of one function of the core first, those of the whole loop last."""
 
-PURE: Final = ("desired", "values", "rules", "lease")
+PURE: Final = ("desired", "values", "text", "rules", "knowledge", "precedence")
 
 AT_ONCE: Final = 2
 LONGEST: Final = 900.0
@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 def patched(mutant: Mutant, folder: Path) -> Path:
     """A copy of the core with the defect, in a folder for the path."""
     shutil.copytree(CORE, folder / "rheostat", ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "rheostat" / f"{mutant.module}.py"
+    [module] = (folder / "rheostat").glob(f"_*/{mutant.module}.py")
     module.write_text(module.read_text().replace(mutant.old, mutant.new))
     return folder
 
@@ -99,7 +99,7 @@ def verdicts(mutants: list[Mutant], folder: Path) -> list[Verdict]:
 
 def test_each_mutant_is_made_of_what_the_core_says() -> None:
     """The list does not rot: what is replaced is there once, the names differ, and each survivor is a mutant."""
-    sources = {path.stem: path.read_text() for path in CORE.glob("*.py")}
+    sources = {path.stem: path.read_text() for path in CORE.glob("_*/*.py")}
     assert [] == [each.name for each in MUTANTS if sources[each.module].count(each.old) != 1]
     assert len(MUTANTS) == len({each.name for each in MUTANTS})
     assert set() == SURVIVORS.keys() - {each.name for each in MUTANTS}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fuzzing import ODD, SECRET, TOKENS, well_formed
 from rheostat import ConfigError, Reading, SourceUnavailable, parse_flags
-from rheostat.config import Config, load_config
-from rheostat.log import Journal
+from rheostat._config.config import Config, load_config
+from rheostat._report.journal import Journal
 
 # A limit that does not hold takes minutes, or for ever.
 pytestmark = pytest.mark.timeout(60)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat import Reading
-from rheostat.lease import Knowledge, decide, overlay
-from rheostat.rules import Rules, Setting
+from rheostat._core.knowledge import Knowledge, overlay
+from rheostat._core.precedence import decide
+from rheostat._core.rules import Rules, Setting
 
 LEASE = 60.0
 NOW = 1000.0

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat import Adjustment, Reading
-from rheostat.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve, settle
+from rheostat._contract.values import Value
+from rheostat._core.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve, settle
 from rheostat.testing import Declared, Raw, raw_values, rules
 from rheostat.testing.oracle import good_value, judge, keeps, lossless
 from rheostat.testing.strategies import NEARLY, ODD
-from rheostat.values import Value
 
 OWNERS = ("clamp", "hard limit")
 

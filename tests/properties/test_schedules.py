@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from rheostat.config import load_config
+from rheostat._config.config import load_config
 from rheostat.testing import Model, Raw, Scenario, Simulation, World, configs, scenarios, schedules
 
 ENOUGH = 100.0

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rheostat import ConfigError, Secret
-from rheostat.config import Config, load_config
-from rheostat.rules import Limits, Setting
+from rheostat._config.config import Config, load_config
+from rheostat._core.rules import Limits, Setting
 
 HEAD = """
 version: 1

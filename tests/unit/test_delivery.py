@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from rheostat import Health, State, TemporaryError
-from rheostat.duration import Duration
-from rheostat.policy import Policy
-from rheostat.rules import Rules, Setting
+from rheostat._contract.options import Duration
+from rheostat._core.policy import Policy
+from rheostat._core.rules import Rules, Setting
 from stepping import HeldCalls, RecordingBackend, Stepped
 
 RULES = Rules(enabled=Setting(name="enabled", kind=bool, default=False, flag="on"), settings=())

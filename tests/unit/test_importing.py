@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rheostat.importing import import_apart
+from rheostat._host.importing import import_apart
 
 PATIENCE = 10.0
 USUAL = 0.005

@@ -9,7 +9,7 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 CORE = Path(__file__).parents[2] / "reconciler" / "rheostat"
-IN_A_SERVICE = sorted(each for each in CORE.glob("*.py") if each.stem not in ("__init__", "__main__", "cli"))
+IN_A_SERVICE = sorted(each for each in CORE.glob("_*/*.py") if each.parent.stem not in ("__pycache__", "_cli"))
 
 
 @pytest.mark.parametrize("module", IN_A_SERVICE, ids=lambda path: path.stem)
@@ -31,7 +31,8 @@ def test_no_module_waits_for_the_package(module: Path) -> None:
 @pytest.mark.parametrize("late", ["logging", "transitions"])
 def test_reading_a_configuration_loads_nothing_of_the_control_loop(late: str) -> None:
     """It is the caller of ``start`` who waits for it."""
-    code = "from rheostat.config import load_config; load_config(sys.argv[1]); sys.exit(sys.argv[2] in sys.modules)"
+    read = "from rheostat._config.config import load_config; load_config(sys.argv[1])"
+    code = f"import sys; sys.path[:] = {sys.path!r}; {read}; sys.exit(sys.argv[2] in sys.modules)"
     # Without the environment's own hooks, which load what they like.
-    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}", str(EXAMPLE), late]
+    command = [sys.executable, "-S", "-c", code, str(EXAMPLE), late]
     subprocess.run(command, check=True, timeout=20)

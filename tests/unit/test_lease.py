@@ -7,10 +7,11 @@ from typing import ClassVar
 import pytest
 
 from rheostat import Cause, Desired, Reading
-from rheostat.lease import IGNORANCE, Intent, Knowledge, decide, explain, learn, lose
-from rheostat.log import Journal
-from rheostat.rules import Rules, Setting
-from rheostat.watch import Watch
+from rheostat._control.watch import Watch
+from rheostat._core.knowledge import IGNORANCE, Knowledge, learn, lose
+from rheostat._core.precedence import Intent, decide, explain
+from rheostat._core.rules import Rules, Setting
+from rheostat._report.journal import Journal
 
 RULES = Rules(
     Setting("enabled", bool, default=False, flag="on"),

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from rheostat import Adjustment, Cause, State, Transition, Trigger
-from rheostat.log import Format, Journal, LoggerSink, StderrSink
-from rheostat.text import describe
+from rheostat._contract.text import describe
+from rheostat._report.journal import Journal
+from rheostat._report.sinks import Format, LoggerSink, StderrSink
 
 MADE = Transition(
     seq=7,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rheostat import Health, PermanentError, SourceUnavailable, State, TemporaryError, Transition, Value
-from rheostat.duration import Duration
-from rheostat.policy import Backoff, Policy
-from rheostat.rules import Limits, Rules, Setting
+from rheostat._contract.options import Duration
+from rheostat._core.policy import Backoff, Policy
+from rheostat._core.rules import Limits, Rules, Setting
 from stepping import RecordingBackend, Stepped
 
 RULES = Rules(

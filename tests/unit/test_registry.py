@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from rheostat.registry import BACKENDS, SOURCES, BrokenPlugin, BuiltIn, Family, UnknownKind
+from rheostat._config.registry import BACKENDS, SOURCES, BrokenPlugin, BuiltIn, Family, UnknownKind
 
 COMPLETE = """
     class Profiler:

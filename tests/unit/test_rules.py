@@ -5,7 +5,7 @@ import math
 import pytest
 
 from rheostat import Adjustment, Desired, Reading, Value
-from rheostat.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve
+from rheostat._core.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve
 
 SWITCH = Setting("enabled", bool, default=False, flag="on")
 HARD = Limits("hard limit of agent", min=1, max=1000)

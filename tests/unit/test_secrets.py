@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rheostat import ConfigError, Secret, Url
-from rheostat.config import Config, load_config
-from rheostat.log import Journal
+from rheostat._config.config import Config, load_config
+from rheostat._report.journal import Journal
 
 Load = Callable[[str], Config]
 

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from rheostat.table import columns
+from rheostat._cli.table import columns
 
 HEAD = ("name", "value", "rule")
 

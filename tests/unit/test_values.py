@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from rheostat.values import Unreadable, Value, printable, read_as
+from rheostat._contract.text import printable
+from rheostat._contract.values import Unreadable, Value, read_as
 
 
 class Loud(int):

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from rheostat import NotReady, Reading, SourceUnavailable
-from rheostat.config import Plugin
-from rheostat.identity import Identity
-from rheostat.log import Journal
-from rheostat.sources import open_sources
+from rheostat._config.config import Plugin
+from rheostat._contract.identity import Identity
+from rheostat._control.watch import Watch
+from rheostat._lifecycle.assembly import open_sources
+from rheostat._report.journal import Journal
 from rheostat.testing import Log, ScriptedSource, VirtualClock
-from rheostat.watch import Watch
 
 WANTED: Mapping[str, type] = {"on": bool}
 IDENTITY = Identity("shop", "host-1", {}, 1)

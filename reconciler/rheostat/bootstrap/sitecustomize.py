@@ -93,7 +93,7 @@ class _Bootstrap(object):
 
     def attach_in_workers(self):
         """For uWSGI, which hangs its workers if it forks while a thread has the interpreter's lock."""
-        from rheostat import uwsgi
+        from rheostat._host import uwsgi
 
         self._uwsgi = uwsgi
         if uwsgi.is_starting():
@@ -126,7 +126,7 @@ class _Bootstrap(object):
         if self._is_parked_while_waiting():
             return
         self._import_and_attach()
-        surroundings = sys.modules.get("rheostat.surroundings")
+        surroundings = sys.modules.get("rheostat._host.runtime")
         if surroundings is not None and surroundings.green_threads():
             surroundings.linger()
 
@@ -139,9 +139,9 @@ class _Bootstrap(object):
                 # registered later run earlier, so ours waits for the import before logging's takes that lock.
                 os.register_at_fork(before=self._before_fork)
             with self._attaching:
-                from rheostat.importing import import_apart
+                from rheostat._host.importing import import_apart
 
-                import_apart("rheostat.launch").attach(forked=bool(self._forked_in))
+                import_apart("rheostat._cli.launch").attach(forked=bool(self._forked_in))
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
             if not _is_said():
@@ -167,7 +167,7 @@ class _Bootstrap(object):
         if self._attaching.acquire(timeout=1):
             self._forking = self._threading.get_ident()
             # Hooks that were registered while this fork waited are not called for it any more.
-            wait_to_fork = getattr(sys.modules.get("rheostat.process"), "wait_to_fork", None)
+            wait_to_fork = getattr(sys.modules.get("rheostat._lifecycle.start"), "wait_to_fork", None)
             if wait_to_fork is not None:
                 wait_to_fork()
         if sys.version_info >= (3, 12):
@@ -194,7 +194,7 @@ class _Bootstrap(object):
         self._forking = 0
         self._forked_in = os.getpid()
         # From its start on Rheostat follows forks itself.
-        follows_forks = getattr(sys.modules.get("rheostat.process"), "follows_forks", None)
+        follows_forks = getattr(sys.modules.get("rheostat._lifecycle.start"), "follows_forks", None)
         if follows_forks is None or not follows_forks():
             self.attach_later()
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import pytest
 
 from rheostat import Backend, BackendError, Parameter, Probing, Value
-from rheostat.text import describe
+from rheostat._contract.text import describe
 
 from .backend_under_test import BackendUnderTest
 from .interrupt import Interrupting

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rheostat import Value
-from rheostat.text import describe
+from rheostat._contract.text import describe
 
 from .calling_thread import call_apart
 from .plugin_under_test import PluginsConfig

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from rheostat import Health, Value
-from rheostat.text import describe
+from rheostat._contract.text import describe
 
 from .calling_thread import call_apart
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import pytest
 
 from rheostat import FlagSource, KnowsFlags, NotReady, Reading
-from rheostat.values import Unreadable, read_as
+from rheostat._contract.values import Unreadable, read_as
 
 from .interrupt import swallowed_at
 from .own_process import OwnProcess, Report

@@ -9,7 +9,7 @@ from textwrap import indent
 from typing import Any, Final
 
 from rheostat import ConfigError
-from rheostat.config import Plugin, load_config
+from rheostat._config.config import Plugin, load_config
 
 _CONFIG: Final = """\
 version: 1

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from rheostat import FlagSource, Identity, Observer, State, Status
-from rheostat.calls import Returned, run
-from rheostat.config import Config, load_config
-from rheostat.log import Journal
-from rheostat.loop import Loop
-from rheostat.sources import built_sources, open_sources
+from rheostat._config.config import Config, load_config
+from rheostat._control.loop import Loop
+from rheostat._host.calls import Returned, run
+from rheostat._lifecycle.assembly import built_sources, open_sources
+from rheostat._report.journal import Journal
 
 from .faulty_backend import BackendCall, FaultyBackend
 from .virtual import VirtualClock

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from rheostat import Reading, SourceUnavailable
-from rheostat.text import describe
+from rheostat._contract.text import describe
 
 from .calling_thread import CallingThread
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from rheostat.forking import FORKS
+from rheostat._host.forks import FORKS
 
 
 class Stage(NamedTuple):

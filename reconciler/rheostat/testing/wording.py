@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from rheostat.values import LONGEST_LINE
+from rheostat._contract.text import LONGEST_LINE
 
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}\b", re.IGNORECASE)
 

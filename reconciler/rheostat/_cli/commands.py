@@ -1,0 +1,203 @@
+"""The ``rheostat`` command."""
+
+import argparse
+import importlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+from rheostat import __version__
+from rheostat._cli.diagram import mermaid
+from rheostat._cli.launch import run
+from rheostat._cli.plan import PATIENCE, plan, silent_sources
+from rheostat._config.config import Config, load_config
+from rheostat._config.problem import ConfigError, Place, Problem
+from rheostat._contract.backend import Reachable
+from rheostat._contract.text import describe
+from rheostat._report.journal import Journal
+from rheostat._report.sinks import Nowhere
+
+FINE, FINDING, INVALID = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code: 0 fine, 1 a finding, 2 wrong usage or an invalid configuration."""
+    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+        # A flag may say what the terminal's encoding cannot.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(arguments)
+    code = FINE
+    try:
+        code = int(options.act(options))
+        sys.stdout.flush()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return INVALID
+    except BrokenPipeError:
+        # The reader has gone away; the interpreter would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rheostat", description="Control continuous profilers from feature flags, within limits declared in YAML."
+    )
+    parser.add_argument("--version", action="version", version=f"rheostat {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    runner = commands.add_parser(
+        "run",
+        help="run a service with its profiler governed",
+        usage="rheostat run --config CONFIG [--log text|json|none] [--tag KEY=VALUE] [--instance NAME] "
+        "[--strict] -- COMMAND ...",
+        description="Exec COMMAND; the Python processes below it are governed. With an invalid configuration it runs "
+        "unprofiled, after one ERROR.",
+    )
+    runner.add_argument("--config", required=True, help="the YAML configuration")
+    runner.add_argument(
+        "--log",
+        choices=("text", "json", "none"),
+        default="text",
+        help="lines on stderr; with none the records go to the service's own logging (logger rheostat)",
+    )
+    _add_identity(runner)
+    runner.add_argument("--strict", action="store_true", help="exit with 2 if the configuration is invalid")
+    runner.add_argument("command", nargs=argparse.REMAINDER, help="the service, after --")
+    runner.set_defaults(act=_run, parser=runner)
+
+    for name, act, text in (
+        ("check", _check, "say all that is wrong with a configuration"),
+        ("plan", _plan, "read the live flags once and say what would happen"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("config", help="the YAML configuration")
+        _add_identity(command)
+        command.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import it first: the application's module that a client: or provider: names",
+        )
+        command.set_defaults(act=act)
+        if act is _check:
+            command.add_argument(
+                "--online",
+                action="store_true",
+                help="also ask the flag sources for the flags, and send the profiler's server one empty push, with the "
+                "configured credentials",
+            )
+
+    diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")
+    diagram.set_defaults(act=_diagram)
+    demo = commands.add_parser("demo", help="see it work: a small service, flags that flip, profiles that arrive")
+    demo.set_defaults(act=_demo)
+    return parser
+
+
+def _add_identity(command: argparse.ArgumentParser) -> None:
+    """Who the service is, beyond what the configuration says: flags may be targeted by it."""
+    command.add_argument("--tag", action="append", default=[], type=_tag, metavar="KEY=VALUE", help="one more tag")
+    command.add_argument("--instance", type=_name, metavar="NAME", help="in the place of the configuration's instance")
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("found nothing, expected a name")
+    return text
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected KEY=VALUE")
+    return key, value
+
+
+def _run(options: argparse.Namespace) -> int:
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        options.parser.error("no command: expected one after --, like: -- python app.py")
+    run(command, options.config, options.log, dict(options.tag), options.instance, strict=options.strict)
+
+
+def _load(options: argparse.Namespace) -> Config:
+    """With the working folder on the path, as it is for the service: its own classes may be named."""
+    sys.path.insert(0, "")
+    for module in options.modules:
+        try:
+            importlib.import_module(module)
+        # It is the application's code.
+        except BaseException as error:
+            raise ConfigError([Problem(Place("--import"), "", f"{module}: {describe(error)}", "a module")]) from None
+    return load_config(options.config, tags=dict(options.tag), instance=options.instance, strangers=True)
+
+
+def _check(options: argparse.Namespace) -> int:
+    config = _load(options)
+    findings = [*_findings(config), *(_unreachable(config) if options.online else ())]
+    for finding in findings:
+        print(f"{config.path}: {finding}")
+    if not findings:
+        print(f"{config.path}: fine")
+    return FINDING if findings else FINE
+
+
+def _findings(config: Config) -> list[str]:
+    """What a valid configuration still lacks on this machine."""
+    findings = []
+    for section in (*config.sections.sources, config.sections.backend):
+        builtin = section.family.builtins.get(section.kind) if section is not None else None
+        missing = builtin.missing() if builtin is not None else None
+        if section is not None and missing is not None:
+            findings.append(f"{section.path}.kind: {missing}")
+    wiring = config.wire()
+    journal = Journal(Nowhere(), time.monotonic, config.secrets)
+    sources = ((f"source {layer}".strip(), plugin) for layer, plugin in wiring.sources.items())
+    for name, plugin in (*sources, ("backend", wiring.backend)):
+        try:
+            plugin.build(config.identity())
+        # A stranger's constructor may raise anything.
+        except BaseException as error:
+            findings.append(f"{name}: it cannot be built: {journal.describe(error)}")
+    return findings
+
+
+def _unreachable(config: Config) -> list[str]:
+    """What does not answer now."""
+    findings = silent_sources(config)
+    journal = Journal(Nowhere(), time.monotonic, config.secrets)
+    try:
+        backend = config.wire().backend.build(config.identity())
+        if isinstance(backend, Reachable):
+            backend.reach(PATIENCE)
+    # What cannot be built has been found already; a stranger's backend may raise anything.
+    except BaseException as error:
+        findings.append(f"backend: {journal.describe(error)}")
+    return findings
+
+
+def _plan(options: argparse.Namespace) -> int:
+    # What is piped goes to a file or to another program, which is to have all of it.
+    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    made = plan(_load(options), width)
+    print("\n".join(made.lines))
+    return FINDING if made.finding else FINE
+
+
+def _diagram(options: argparse.Namespace) -> int:
+    print(mermaid())
+    return FINE
+
+
+def _demo(options: argparse.Namespace) -> int:
+    try:
+        from rheostat.demo.story import tell
+    except ImportError as error:
+        print(f"the demo needs more packages ({error}): pip install 'rheostat[demo]'", file=sys.stderr)
+        return FINDING
+    return tell()

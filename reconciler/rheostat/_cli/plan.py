@@ -1,0 +1,165 @@
+"""What Rheostat would do now: one look at the live source, without touching the profiler."""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import Final, NamedTuple
+
+from rheostat._cli.table import columns
+from rheostat._config.config import Config, Wiring
+from rheostat._config.problem import did_you_mean
+from rheostat._contract.flagsource import FlagSource, KnowsFlags, Reading
+from rheostat._contract.text import printable, shorten
+from rheostat._control.watch import Seen, Watch
+from rheostat._core.knowledge import Knowledge, overlay
+from rheostat._core.precedence import Intent, decide
+from rheostat._core.rules import Resolution, Rules, Setting, resolve
+from rheostat._host.wake import Wake
+from rheostat._lifecycle.assembly import built_sources, open_sources
+from rheostat._report.journal import Journal
+from rheostat._report.sinks import Nowhere
+
+PATIENCE: Final = 5.0
+"""Seconds that a source has to answer."""
+
+_MOST_FLAGS: Final = 100_000
+"""Of one source: a nearest name is looked for among these."""
+
+_LIKENESS: Final = 0.8
+"""Of two names of flags: less would find all that begin alike, as those of one product do."""
+
+_HEAD: Final = ("setting", "flag", "asked", "given", "rule", "reason")
+
+
+class Plan(NamedTuple):
+    """The plan as lines of text; `finding` is True if anything was adjusted or the source did not answer."""
+
+    lines: list[str]
+    finding: bool
+
+
+def plan(config: Config, width: int | None = None) -> Plan:
+    """Read the sources once and say, per setting, what was asked, what is given and why.
+
+    The table is cut to `width` columns of a terminal; None: nothing is cut. Raises `ConfigError`.
+    """
+    wiring = config.wire()
+    seen, others = _look(config, wiring)
+    now, lease = time.monotonic(), config.policy.hold_last_good
+    reading = overlay([each for each in seen.layers if each.holds(lease, now)])
+    silent = [_silence(each) for each in seen.layers if each.reason]
+    if reading is None:
+        return Plan([*silent, "", "It would stay off."], True)
+    intent = decide(wiring.rules, seen.layers, killed=seen.killed, lease=lease, now=now, held={})
+    lines = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
+    finding = bool(intent.resolution.adjustments or seen.killed or silent)
+    return Plan([*lines, "", *silent, _verdict(config, intent)], finding)
+
+
+def silent_sources(config: Config) -> list[str]:
+    """Those that do not answer now, and why. Raises `ConfigError`."""
+    return [_silence(each) for each in _look(config, config.wire()).seen.layers if each.reason]
+
+
+def _silence(layer: Knowledge) -> str:
+    name = f" {layer.layer}" if layer.layer else ""
+    return f"the flag source{name} does not answer: {layer.reason}"
+
+
+class _Look(NamedTuple):
+    """What the sources said, and the flags that they know beside those that are wanted, if one of these is missing."""
+
+    seen: Seen
+    others: Collection[str] = ()
+
+
+def _look(config: Config, wiring: Wiring) -> _Look:
+    """What the sources say, once they do or their time is up. Their constructors, too, are strangers' code."""
+    bell = Wake()
+    sources: Mapping[str, FlagSource] = {}
+    journal = Journal(Nowhere(), time.monotonic, config.secrets)
+    try:
+        sources = open_sources(wiring.sources, config.identity(), bell.ring, time.monotonic)
+        seen = _wait(Watch(sources, wiring.rules.wanted, config.policy.kill_switch, journal), bell)
+        return _Look(seen, _other_flags(built_sources(sources), seen, wiring.rules.wanted))
+    except BaseException as error:
+        return _Look(Seen((Knowledge(reason=journal.describe(error)),), killed=False))
+    finally:
+        for source in sources.values():
+            with suppress(BaseException):
+                source.close()
+
+
+def _wait(watch: Watch, bell: Wake) -> Seen:
+    until = time.monotonic() + PATIENCE
+    while True:
+        now = time.monotonic()
+        seen = watch.look(now)
+        if now >= until or not watch.may_answer_soon(PATIENCE / 10):
+            return seen
+        bell.wait(min(watch.interval(), until - now))
+
+
+def _other_flags(sources: Mapping[str, FlagSource], seen: Seen, wanted: Collection[str]) -> set[str]:
+    """Those that are known beside the wanted ones, if one of these is not defined."""
+    readings = {each.layer: each.reading for each in seen.layers if each.reading is not None}
+    known: set[str] = set()
+    if all(any(flag in each.values for each in readings.values()) for flag in wanted):
+        return known
+    for source in (sources[layer] for layer in readings):
+        # Strangers' code, and only for a hint.
+        with suppress(BaseException):
+            if isinstance(source, KnowsFlags):
+                known.update(each for each in islice(source.known_flags(), _MOST_FLAGS) if type(each) is str)
+    return known.difference(wanted)
+
+
+def _rows(rules: Rules, reading: Reading, others: Collection[str]) -> Iterator[tuple[str, ...]]:
+    # What the flags alone come to, though something stronger may turn it off.
+    resolution = resolve(rules, reading, {})
+    adjustments = {each.setting: each for each in resolution.adjustments}
+    for setting in rules.all:
+        adjusted = adjustments.get(setting.name)
+        given = adjusted.given if adjusted is not None else _given(setting, reading, resolution)
+        yield (
+            setting.name,
+            setting.flag or "(constant)",
+            _asked(setting, reading),
+            "(left out)" if given is None else _text(given),
+            adjusted.rule if adjusted is not None else "",
+            _reason(setting.flag or "", reading, others),
+        )
+
+
+def _given(setting: Setting, reading: Reading, resolution: Resolution) -> object:
+    return resolution.held.get(setting.name, setting.default)
+
+
+def _asked(setting: Setting, reading: Reading) -> str:
+    if setting.flag is None:
+        return ""
+    return _text(reading.values[setting.flag]) if setting.flag in reading.values else "(not defined)"
+
+
+def _reason(flag: str, reading: Reading, others: Collection[str]) -> str:
+    """The source's, and the nearest of the other flags to one that is not defined."""
+    is_defined = flag in reading.values or flag in reading.errors
+    hint = "" if is_defined or not flag else did_you_mean(flag, others, _LIKENESS)
+    return "; ".join(filter(None, (reading.reasons.get(flag, ""), hint)))
+
+
+def _text(value: object) -> str:
+    shown = printable(value)
+    return str(shown).lower() if isinstance(shown, bool) or shown is None else str(shown)
+
+
+def _verdict(config: Config, intent: Intent) -> str:
+    if config.disabled:
+        return "It would do nothing: disabled is true."
+    desired = intent.resolution.desired
+    if not desired.on:
+        return f"It would stay off: {intent.forced_by}." if intent.forced_by is not None else "It would stay off."
+    settings = " ".join(f"{shorten(name)}={_text(value)}" for name, value in desired.settings.items())
+    kind = config.sections.backend.kind if config.sections.backend is not None else ""
+    return f"It would run {kind}: {settings or 'its defaults'}"

@@ -1,0 +1,48 @@
+"""Flags written as a flat YAML (or JSON) mapping: flag to scalar."""
+
+from collections.abc import Mapping
+
+from rheostat._config.document import Entry, Node, Scalar, parse_yaml
+from rheostat._config.problem import ConfigError
+from rheostat._contract.flagsource import Reading, SourceUnavailable
+
+
+def parse_flags(data: bytes, name: str, wanted: Mapping[str, type]) -> Reading:
+    """Read the wanted flags out of a flat mapping; `name` stands for the file in errors.
+
+    A plain scalar is what YAML says it is, except where a text is wanted: there ``off`` is a text too. A list or a
+    mapping is an error of that flag alone; anything wrong with the document raises `SourceUnavailable`.
+
+    >>> parse_flags(b"profiling_enabled: on", "flags.yaml", {"profiling_enabled": bool}).values
+    {'profiling_enabled': True}
+    """
+    entries = _entries(data, name)
+    found = {flag: entries[flag].node for flag in wanted if flag in entries}
+    return Reading(
+        values={flag: _value(node, wanted[flag]) for flag, node in found.items()},
+        reasons={flag: f"line {node.place.line}" for flag, node in found.items()},
+        errors={
+            flag: f"{node.place}: found {node.describe()}, expected a plain value"
+            for flag, node in found.items()
+            if not isinstance(node, Scalar)
+        },
+    )
+
+
+def flag_names(data: bytes, name: str) -> list[str]:
+    """All flags that such a document defines. Raises `SourceUnavailable`."""
+    return list(_entries(data, name))
+
+
+def _entries(data: bytes, name: str) -> Mapping[str, Entry]:
+    try:
+        return parse_yaml(data, name).entries
+    except ConfigError as error:
+        raise SourceUnavailable(str(error)) from None
+
+
+def _value(node: Node, kind: type) -> object:
+    value = node.value()
+    if kind is str and isinstance(node, Scalar) and value is not None:
+        return node.text
+    return value

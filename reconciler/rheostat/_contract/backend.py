@@ -1,0 +1,78 @@
+"""The contract of backends: the profilers that are controlled."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol, runtime_checkable
+
+from rheostat._contract.values import Value
+
+
+class BackendError(Exception):
+    """A backend could not start or stop its session."""
+
+
+class TemporaryError(BackendError):
+    """Trying the same again later may succeed: it is retried with backoff."""
+
+
+class PermanentError(BackendError):
+    """The same settings will fail again: nothing is tried until the desired state changes."""
+
+
+class Parameter(NamedTuple):
+    """What a backend lets be tuned: a type, a default, and hard limits that no configuration can widen."""
+
+    type: type[bool] | type[int] | type[float] | type[str]
+    default: Value
+    min: int | float | None = None
+    max: int | float | None = None
+    choices: tuple[Value, ...] | None = None
+
+
+class Health(NamedTuple):
+    """Whether the session really samples, with the evidence in words."""
+
+    status: Literal["healthy", "failed", "unknown"]
+    detail: str = ""
+
+
+UNKNOWN_HEALTH: Final = Health("unknown")
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A profiler. Built as ``Class(options, identity)``, in the control thread.
+
+    `start` and `stop` are called one at a time, never concurrently, from a thread of their own.
+    """
+
+    Options: ClassVar[type]
+    """A frozen, keyword-only dataclass, decoded from the ``backend`` section; unknown keys are errors."""
+
+    parameters: ClassVar[Mapping[str, Parameter] | None]
+    """What may be tuned, by name. None: anything."""
+
+    def start(self, settings: Mapping[str, Value]) -> None:
+        """Start the session. Raises `TemporaryError` or `PermanentError`; after any exception none is left running."""
+
+    def stop(self) -> None:
+        """Flush and end the session. Without a session it does nothing."""
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """Beside `Backend`: it can tell whether its server would take what it delivers."""
+
+    def reach(self, timeout: float) -> None:
+        """Send the server one request that delivers nothing, with the configured credentials, within `timeout` seconds.
+
+        Raises `BackendError` with what is wrong. Called by ``rheostat check --online``, and now and then while a
+        session runs: in a thread of its own, maybe beside any other call.
+        """
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """What a backend has beside `Backend` if it can tell whether its session is alive."""
+
+    def probe(self) -> Health:
+        """Is it really sampling? Evidence, not hope."""

@@ -1,0 +1,1 @@
+"""The control loop: looks at the flags, calls the backend, remembers."""

@@ -1,0 +1,369 @@
+"""The control loop: look at the flags, compare with what runs, call the backend, take its outcome.
+
+Level-triggered and idempotent: each step looks at the whole truth and converges, so nothing depends on having seen
+every change. The loop owns no thread, clock or randomness; whoever steps it brings them.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from rheostat._contract.backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
+from rheostat._contract.flagsource import FlagSource
+from rheostat._contract.identity import Identity
+from rheostat._contract.values import Value
+from rheostat._control.delivery import Delivery
+from rheostat._control.history import History
+from rheostat._control.operation import Call, CallSlot
+from rheostat._control.watch import UNSEEN, Watch
+from rheostat._core.desired import NO_SETTINGS, OFF, Desired, same_settings
+from rheostat._core.knowledge import IGNORANCE
+from rheostat._core.policy import Policy
+from rheostat._core.precedence import UNDECIDED, Intent, decide, explain
+from rheostat._core.rules import Rules
+from rheostat._core.start_gate import StartGate
+from rheostat._core.state import State, Trigger
+from rheostat._core.transition import Cause, Observer
+from rheostat._host.calls import Calls, Returned
+from rheostat._report.journal import Journal
+from rheostat._report.status import Snapshot
+
+_FIRST_PROBE: Final = 1.0
+"""Seconds from a start to the first look whether it really samples."""
+
+
+class Loop:
+    """Owns convergence: everything happens in `step`, which the control thread repeats."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        policy: Policy,
+        identity: Identity,
+        sources: Mapping[str, FlagSource],
+        backend: Backend,
+        calls: Calls,
+        looks: Calls | None = None,
+        journal: Journal,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        wake: Callable[[], None],
+        observers: Sequence[Observer] = (),
+        inherited: State | None = None,
+    ) -> None:
+        """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
+
+        `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any.
+        """
+        self._rules = rules
+        self._policy = policy
+        self._identity = identity
+        self._backend = backend
+        self._journal = journal
+        self._clock = clock
+        self._random = random
+
+        self._history = History(inherited, journal, observers, self._publish)
+        self._inherited = inherited
+        self._slot = CallSlot(calls, journal, wake)
+        self._gate = StartGate(policy, identity.instance, random)
+        self._delivery = Delivery(backend, policy.reach, looks, journal, wake, random)
+
+        self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
+        self._seen = UNSEEN
+        self._intent: Intent = UNDECIDED
+        self._cause = Cause("source", detail=IGNORANCE.reason)
+
+        self._applied: Mapping[str, Value] = NO_SETTINGS
+        self._stop_failures = 0
+        self._stop_retry_at = -math.inf
+        self._off_is_news = False
+        self._stop_trigger = Trigger.STOPPED
+        self._health = UNKNOWN_HEALTH
+        self._probe_at = math.inf
+        self._error = ""
+
+        self._told_to_close = False
+        self._closing = False
+        self._is_last_stop = False
+        self._gave_up = False
+        self._changed = True
+        self.snapshot = Snapshot(pid=identity.pid, source_reason=IGNORANCE.reason)
+
+    def close(self) -> None:
+        """From now on only stop; `finished` tells when that is done. May be called from any thread."""
+        self._told_to_close = True
+
+    @property
+    def state(self) -> State:
+        return self._history.state
+
+    @property
+    def is_idle(self) -> bool:
+        """No call of the backend is in flight, nor a look at its server."""
+        return self._slot.is_idle and not self._delivery.is_looking
+
+    @property
+    def finished(self) -> bool:
+        """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
+        return self._told_to_close and self._slot.is_idle and (self._gave_up or self._history.state is State.STOPPED)
+
+    def step(self) -> float:
+        """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
+        # Once for the whole step: another thread may say it between two looks at it.
+        closing = self._told_to_close
+        self._changed |= closing is not self._closing
+        self._closing = closing
+        if closing:
+            self._delivery.end()
+        if self._inherited is not None:
+            self._leave_parent(self._inherited)
+        # Looking comes first: what follows an outcome, a restart's start above all, has to be what is wanted now.
+        self._look(self._clock())
+        self._take_outcomes()
+        self._changed |= self._delivery.step(self._clock())
+        self._converge(self._clock())
+        now = self._clock()
+        if self._changed:
+            self._publish()
+        return self._rest(now)
+
+    def _leave_parent(self, inherited: State) -> None:
+        self._inherited = None
+        if inherited is not State.STOPPED:
+            self._fire(Trigger.FORKED, Cause("fork", detail="this process was forked"), None)
+
+    def _look(self, now: float) -> None:
+        if self._closing:
+            return
+        seen = self._watch.look(now)
+        if seen is self._seen and seen.stale_since is None:
+            return
+        self._seen = seen
+        self._changed = True
+        lease, held = self._policy.hold_last_good, self._intent.resolution.held
+        self._intend(decide(self._rules, seen.layers, killed=seen.killed, lease=lease, now=now, held=held), now)
+
+    def _intend(self, intent: Intent, now: float) -> None:
+        before, self._intent = self._intent, intent
+        if intent.resolution.adjustments != before.resolution.adjustments:
+            self._journal.adjusted(intent.resolution.adjustments)
+        desired, was = intent.resolution.desired, before.resolution.desired
+        if desired.on == was.on and same_settings(desired.settings, was.settings):
+            return
+        self._cause = explain(self._rules, before, intent)
+        self._gate.wanted(now)
+        self._off_is_news = not desired.on
+        if not desired.on:
+            self._error = self._error if self._stop_failures else ""
+
+    @property
+    def _desired(self) -> Desired:
+        return OFF if self._closing else self._intent.resolution.desired
+
+    def _converge(self, now: float) -> None:
+        if self._slot.call is not None:
+            self._changed |= self._slot.check_deadline(now)
+        elif self._history.state is State.STOPPED:
+            if self._may_start(now):
+                self._start(now)
+        elif self._stop_failures:
+            if self._off_is_news or now >= self._stop_retry_at or (self._closing and not self._gave_up):
+                self._stop(self._stop_trigger, self._closing_cause(), now)
+        elif not self._desired.on:
+            self._stop(Trigger.STOPPED, self._closing_cause(), now)
+        elif not same_settings(self._desired.settings, self._applied):
+            if self._gate.opens_at() <= now:
+                self._stop(Trigger.RETUNE, self._cause, now)
+        elif now >= self._probe_at:
+            self._probe(now)
+
+    def _may_start(self, now: float) -> bool:
+        desired = self._desired
+        return desired.on and not self._gate.refuses(desired) and self._gate.opens_at() <= now
+
+    def _closing_cause(self) -> Cause:
+        return Cause("close", detail="Rheostat was closed") if self._closing else self._cause
+
+    def _start(self, now: float) -> None:
+        settings = self._desired.settings
+        self._gate.tried(now)
+        call = Call("start", now, now + self._policy.start_deadline, Trigger.STARTED, self._cause, settings)
+        self._call(call, lambda: self._backend.start(settings))
+
+    def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
+        self._stop_trigger = trigger
+        self._off_is_news = False
+        self._is_last_stop = self._closing
+        call = Call("stop", now, now + self._policy.stop_deadline, trigger, cause)
+        self._call(call, self._backend.stop)
+        if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:
+            self._fire(Trigger.RETUNE, cause, None)
+
+    def _probe(self, now: float) -> None:
+        backend = self._backend
+        if isinstance(backend, Probing):
+            call = Call("probe", now, now + self._policy.start_deadline, Trigger.DIED, self._cause)
+            self._call(call, backend.probe)
+
+    def _call(self, call: Call, function: Callable[[], object]) -> None:
+        self._changed = True
+        self._slot.make(call, function)
+
+    def _take_outcomes(self) -> None:
+        while (taken := self._slot.take()) is not None:
+            call, outcome = taken
+            self._changed = True
+            ended = {"start": self._start_ended, "stop": self._stop_ended, "probe": self._probe_ended}
+            ended[call.name](call, outcome, self._clock())
+
+    def _start_ended(self, call: Call, outcome: Returned, now: float) -> None:
+        if outcome.error is not None:
+            self._start_failed(call, outcome.error, outcome.took, now)
+            return
+        if not isinstance(self._backend, Probing):
+            self._gate.succeeded()
+        self._journal.recover("recovered", "the profiler could be started again", about="start")
+        self._error = ""
+        self._applied = call.settings
+        self._health = UNKNOWN_HEALTH
+        self._probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
+        self._delivery.begin(now)
+        self._fire(Trigger.STARTED, call.cause, outcome.took)
+
+    def _start_failed(self, call: Call, error: BaseException, took: float, now: float) -> None:
+        self._gate.failed(now)
+        self._error = f"start failed: {self._journal.describe(error)}"
+        after = f"tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
+        if isinstance(error, PermanentError):
+            self._gate.refused(call.settings)
+            after = "not tried again until the flags change"
+        # What varies from one try to the next stays out of the text, so that repeats can be folded.
+        self._journal.complain(
+            "start_failed",
+            f"the profiler could not be started with {_in_words(call.settings)}: {self._journal.describe(error)}",
+            about="start",
+            failures=self._gate.failures,
+            next=after,
+        )
+        if self._history.state is State.RESTARTING:
+            self._fire(Trigger.FAILED, Cause("backend", detail=self._error), took)
+
+    def _stop_ended(self, call: Call, outcome: Returned, now: float) -> None:
+        if outcome.error is not None:
+            self._stop_failed(outcome.error, now)
+            return
+        self._stop_failures = 0
+        self._journal.recover("recovered", "the profiler could be stopped", about="stop")
+        self._error = "" if call.trigger is not Trigger.DIED else self._error
+        self._applied = NO_SETTINGS
+        self._probe_at = math.inf
+        desired = self._desired
+        if self._history.state is State.RUNNING:
+            self._fire(call.trigger if call.trigger is Trigger.DIED else Trigger.STOPPED, call.cause, outcome.took)
+        elif desired.on and not self._gate.refuses(desired):
+            self._start(now)
+        else:
+            self._fire(Trigger.STOPPED, self._closing_cause(), outcome.took)
+
+    def _stop_failed(self, error: BaseException, now: float) -> None:
+        self._stop_failures += 1
+        self._stop_retry_at = now + self._policy.backoff.delay(self._stop_failures, self._random)
+        self._error = f"stop failed: {self._journal.describe(error)}"
+        self._gave_up = self._is_last_stop
+        self._journal.complain(
+            "stop_failed",
+            f"the profiler could not be stopped: {self._journal.describe(error)}",
+            about="stop",
+            level=logging.ERROR,
+            failures=self._stop_failures,
+        )
+
+    def _probe_ended(self, call: Call, outcome: Returned, now: float) -> None:
+        self._probe_at = now + self._policy.resync
+        health = outcome.result
+        if outcome.error is not None:
+            health = Health("unknown", f"the probe failed: {self._journal.describe(outcome.error)}")
+        elif not isinstance(health, Health):
+            health = Health("unknown", f"the probe gave {type(health).__name__} instead of a Health")
+        self._health = health = Health(health.status, self._journal.clean(str(health.detail)))
+        if health.status == "healthy":
+            self._gate.succeeded()
+        if health.status != "failed":
+            return
+        self._error = f"the session does not sample: {health.detail}"
+        self._gate.failed(now)
+        self._cause = Cause("backend", detail=self._error)
+        if not self._closing:
+            # The agent may still believe in its session: it has to be stopped before another can start.
+            self._stop(Trigger.DIED, self._cause, now)
+
+    def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
+        if trigger not in (Trigger.STARTED, Trigger.RETUNE):
+            self._delivery.end()
+        self._history.move(trigger, cause, self._applied, self._intent.resolution.adjustments, took)
+
+    def _rest(self, now: float) -> float:
+        if self._closing:
+            call = self._slot.call
+            return self._policy.resync if call is None or self._slot.stuck else max(0.0, call.deadline - now)
+        until = [now + self._policy.resync, *self._appointments(now)]
+        return max(0.0, min(until) - now)
+
+    def _appointments(self, now: float) -> Iterable[float]:
+        yield now + self._watch.interval()
+        yield self._delivery.due_at
+        lease = self._policy.hold_last_good
+        for layer in self._seen.layers:
+            if layer.stale_since is not None and layer.holds(lease, now):
+                yield layer.stale_since + lease
+            if layer.retry_at is not None and layer.retry_at > now:
+                yield layer.retry_at
+        if self._slot.call is not None:
+            if not self._slot.stuck:
+                yield self._slot.call.deadline
+        elif self._stop_failures:
+            yield self._stop_retry_at
+        elif self._waits_for_gate:
+            yield self._gate.opens_at()
+        else:
+            yield self._probe_at
+
+    @property
+    def _waits_for_gate(self) -> bool:
+        desired = self._desired
+        differs = self.state is State.STOPPED or not same_settings(desired.settings, self._applied)
+        return desired.on and differs and not self._gate.refuses(desired)
+
+    def _publish(self) -> None:
+        self._changed = False
+        self.snapshot = self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
+        call = self._slot.call
+        waiting = call is None and self._waits_for_gate
+        resolution = self._intent.resolution
+        return Snapshot(
+            state=self._history.state,
+            pid=self._identity.pid,
+            seq=self._history.seq,
+            desired=self._desired,
+            settings=self._applied,
+            adjustments=resolution.adjustments,
+            source_reason=self._seen.trouble,
+            stale_since=self._seen.stale_since,
+            retry_at=self._seen.retry_at,
+            call=None if call is None else (call.name, call.since, call.deadline),
+            waits_for=self._gate.waits_for() if waiting else "",
+            waits_until=self._gate.opens_at() if waiting else 0.0,
+            last_transition=self._history.last,
+            health=self._health,
+            error=self._error,
+            delivery=self._delivery.health,
+        )
+
+
+def _in_words(settings: Mapping[str, Value]) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.items()) or "its defaults"

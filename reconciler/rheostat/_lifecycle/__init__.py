@@ -1,0 +1,1 @@
+"""From the start of Rheostat in a process to its end, across forks."""

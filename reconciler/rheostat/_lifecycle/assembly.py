@@ -1,0 +1,90 @@
+"""From a configuration's sources to open ones."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import ClassVar, Final
+
+from rheostat._config.config import Plugin
+from rheostat._contract.flagsource import FlagSource, Reading, SourceUnavailable
+from rheostat._contract.identity import Identity
+from rheostat._contract.text import text_of
+
+_BUILD_AGAIN: Final = 30.0
+"""Seconds until a layer that could not be built is tried again."""
+
+
+def open_sources(
+    plugins: Mapping[str, Plugin], identity: Identity, changed: Callable[[], None], clock: Callable[[], float]
+) -> Mapping[str, FlagSource]:
+    """Build and open them; `clock` gives monotonic seconds.
+
+    What a lone source raises is raised; of several, one that fails is passed over.
+    """
+    if len(plugins) > 1:
+        return {name: _Layer(plugin, identity, changed, clock) for name, plugin in plugins.items()}
+    return {name: _opened(plugin, identity, changed) for name, plugin in plugins.items()}
+
+
+def built_sources(opened: Mapping[str, FlagSource]) -> Mapping[str, FlagSource]:
+    """What `open_sources` has opened, as the plug-ins made it, without the layers that cannot be built."""
+    own = {name: source.source if isinstance(source, _Layer) else source for name, source in opened.items()}
+    return {name: source for name, source in own.items() if source is not None}
+
+
+def _opened(plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> FlagSource:
+    source: FlagSource = plugin.build(identity)
+    try:
+        source.open(changed)
+    except BaseException:
+        # What opening raised is what has to be told.
+        with suppress(BaseException):
+            source.close()
+        raise
+    return source
+
+
+class _Layer:
+    """Builds a source, and tries again until that works, so that the other layers work meanwhile."""
+
+    Options: ClassVar[type] = dict
+
+    def __init__(
+        self, plugin: Plugin, identity: Identity, changed: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
+        self._plugin = plugin
+        self._identity = identity
+        self._changed = changed
+        self._clock = clock
+        self._failure = ""
+        self._retry_at = -math.inf
+        self.source = self._built()
+        """None while it cannot be built."""
+
+    @property
+    def poll_interval(self) -> float | None:
+        return _BUILD_AGAIN if self.source is None else self.source.poll_interval
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """Nothing to do: the source is opened when it is built."""
+
+    def read(self, wanted: Mapping[str, type]) -> Reading:
+        if self.source is None:
+            self.source = self._built()
+        if self.source is None:
+            raise SourceUnavailable(self._failure, self._retry_at)
+        return self.source.read(wanted)
+
+    def close(self) -> None:
+        if self.source is not None:
+            self.source.close()
+
+    def _built(self) -> FlagSource | None:
+        now = self._clock()
+        if now >= self._retry_at:
+            try:
+                return _opened(self._plugin, self._identity, self._changed)
+            except BaseException as error:
+                self._failure = f"it could not be built: {text_of(error)}"
+                self._retry_at = now + _BUILD_AGAIN
+        return None

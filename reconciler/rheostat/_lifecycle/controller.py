@@ -1,0 +1,393 @@
+"""What the control thread of one process does, from its begin to its end."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from rheostat._config.config import Config
+from rheostat._config.problem import ConfigError
+from rheostat._contract.backend import PermanentError
+from rheostat._contract.flagsource import FlagSource
+from rheostat._contract.text import describe
+from rheostat._core.knowledge import IGNORANCE
+from rheostat._core.state import State
+from rheostat._core.transition import Observer
+from rheostat._host.control_thread import ControlThread, Parked
+from rheostat._host.exits import Exits
+from rheostat._host.importing import hastened, import_apart
+from rheostat._host.runtime import green_threads, in_main_thread, is_embedded, linger, other_profilers
+from rheostat._report.journal import Journal
+from rheostat._report.status import Snapshot, Status
+
+if TYPE_CHECKING:
+    from rheostat._control.loop import Loop
+
+_AFTER_A_DEFECT: Final = 1.0
+_HURRY: Final = 1.0
+"""Seconds for which a thread that computes gives way sooner while the first flags are waited for."""
+_PARTS: Final = (
+    "rheostat._host.calls",
+    "rheostat._lifecycle.assembly",
+    "rheostat._control.watch",
+    "rheostat._core.machine",
+    "rheostat._control.loop",
+)
+"""What the control thread imports, one after the other."""
+_AT_THE_END: Final = "interpreter shutdown"
+"""What CPython from 3.12 on says where no thread can be started any more."""
+_WITHOUT_THREAD: Final = (
+    "after a fork there was no thread for Rheostat: flags are not followed until it gets one at the next fork, nudge() "
+    "or stop(); a session that runs goes on; is the limit of processes too low?"
+)
+
+
+class Fork(NamedTuple):
+    """What its child is to know: the state of the parent's profiler, and until when (monotonic seconds) the child is
+    left alone."""
+
+    parent_state: State
+    settles_at: float
+
+    @classmethod
+    def of(cls, parent: "Controller | None", settles_at: float) -> Self:
+        return cls(State.STOPPED if parent is None else parent.state, settles_at)
+
+
+class Controller:
+    """Governs the profiler of one process, in a daemon thread named ``rheostat``, until it is closed."""
+
+    def __init__(
+        self,
+        config: Config,
+        observers: Sequence[Observer],
+        journal: Journal,
+        exits: Exits,
+        fork: Fork | None = None,
+    ) -> None:
+        """`fork` is the one that has made this process, where it came after the start."""
+        self._config = config
+        self._policy = config.policy
+        self._observers = observers
+        self._journal = journal
+        self._exits = exits
+        self._fork = fork
+        self._has_settled = fork is None
+        self._control = ControlThread(self._run, self._say_no_thread)
+        self.park = self._control.park
+        """Before a fork: let the control thread end, if that leaves the host with its own only; whether it has."""
+        self.unpark = self._control.unpark
+        """After a fork, in the parent: go on."""
+        self._ended = threading.Event()
+        self._closing = False
+        self._exit_by = math.inf
+        self._failures = 0
+        self._pace = _Pace()
+        self._trouble = ""
+        """What a loop does not know of."""
+        self._loop: Loop | None = None
+        self._sources: Mapping[str, FlagSource] = {}
+        self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason)
+
+    def begin(self) -> None:
+        """Start the control thread; where there is none to be had, say so and be over."""
+        if is_embedded():
+            # A program that forks without telling CPython hangs its child if a thread is in the midst of an import.
+            _load_loop()
+        self._exits.register()
+        try:
+            self._control.start()
+        except RuntimeError as error:
+            self._trouble = describe(error)
+            self._exits.unregister()
+            self._ended.set()
+            text = f"Rheostat could not start, the process runs unprofiled: {self._trouble}"
+            self._journal.say(logging.ERROR, "start_failed", text)
+
+    def begin_in_bare_thread(self) -> None:
+        """The same in a child, where the caller's own thread serves at need."""
+        self._exits.register()
+        self._control.start_or_stand_in()
+
+    def begin_without_thread(self) -> None:
+        """The same in a child that has got no thread: it begins once it gets one."""
+        self._exits.register()
+        self._control.start_soon()
+
+    def status(self) -> Status:
+        loop = self._loop
+        snapshot = self._before_loop if loop is None else loop.snapshot
+        error = snapshot.error or self._trouble
+        return snapshot._replace(closed=self._ended.is_set(), error=error).at(time.monotonic())
+
+    def nudge(self) -> None:
+        self._control.get_back()
+        self._control.ring()
+
+    def close(self, timeout: float | None = None) -> bool:
+        """See `Reconciler.stop`."""
+        self._closing = True
+        if self._loop is not None:
+            self._loop.close()
+        self.nudge()
+        if self._control.is_current or self._control.is_lacking:
+            return False
+        return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout) and self._is_stopped
+
+    def close_at_exit(self) -> None:
+        """Give the control thread the chance to flush the last window, for `exit_deadline` at most.
+
+        However often it is called: all share the one deadline.
+        """
+        now = time.monotonic()
+        self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
+        self.close(max(0.0, self._exit_by - now))
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended, and left no session behind."""
+        return self._ended.is_set() and self._is_stopped
+
+    @property
+    def is_closing(self) -> bool:
+        return self._closing
+
+    @property
+    def goes_on_in_children(self) -> bool:
+        return not (self._closing or self._ended.is_set())
+
+    @property
+    def state(self) -> State:
+        return State.STOPPED if self._loop is None else self._loop.state
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self.state is State.STOPPED
+
+    def _say_no_thread(self, error: RuntimeError) -> None:
+        self._trouble = describe(error)
+        if _AT_THE_END not in str(error):
+            text = f"{_WITHOUT_THREAD}: {describe(error)}"
+            self._journal.complain("start_failed", text, about="thread", level=logging.ERROR)
+
+    def _run(self) -> None:
+        """In the control thread; anew after each fork that has parked it."""
+        try:
+            self._settle()
+            if self._loop is None:
+                self._assemble()
+            if self._loop is not None:
+                self._begin_looking(self._loop)
+                self._repeat(self._loop)
+        except Parked:
+            raise
+        # A defect of ours: it is told, and is no unhandled exception of the host's.
+        except BaseException as error:
+            self._tell_defect(error)
+        self._end()
+
+    def _end(self) -> None:
+        self._let_go()
+        if self._loop is not None:
+            self._say_closed()
+        self._ended.set()
+        self._exits.unregister()
+        if green_threads():
+            linger()
+
+    def _settle(self) -> None:
+        """Leave a forked child alone for a moment, then say that it begins."""
+        self._trouble = ""
+        self._journal.recover("recovered", "Rheostat has its thread again", about="thread")
+        if self._fork is not None and not self._has_settled:
+            self._sleep_until(self._fork.settles_at)
+            self._has_settled = True
+            text = f"forked from process {os.getppid()}, whose profiler was {self._fork.parent_state}: begins anew"
+            self._journal.say(logging.INFO, "forked", text)
+        if self._refuses_green_threads():
+            self._closing = True
+        self._exits.register_if_worker()
+
+    def _refuses_green_threads(self) -> bool:
+        refusal = refuse_green_threads(self._journal)
+        if refusal:
+            self._trouble = refusal
+        return bool(refusal)
+
+    def _let_go(self) -> None:
+        for name, source in self._sources.items():
+            try:
+                source.close()
+            except BaseException as error:
+                called = f"flag source {name}" if name else "flag source"
+                text = f"{called}: close() raised: {self._journal.describe(error)}"
+                self._journal.complain("source_unavailable", text, about="close")
+
+    def _say_closed(self) -> None:
+        if self._is_stopped:
+            self._journal.say(logging.INFO, "closed", "Rheostat has let go of the profiler")
+        else:
+            self._journal.say(logging.ERROR, "closed", "Rheostat has ended, but the profiler refused to stop")
+
+    def _begin_looking(self, loop: "Loop") -> None:
+        """Until the first flags are there: connecting to their product takes the interpreter's lock many times."""
+        until = time.monotonic() + _HURRY
+        with hastened():
+            while loop.snapshot.source_reason and not loop.finished and (left := until - time.monotonic()) > 0:
+                self._sleep(min(self._step(loop), left))
+
+    def _repeat(self, loop: "Loop") -> None:
+        while not loop.finished:
+            rest = self._step(loop)
+            if not loop.finished:
+                self._sleep(rest)
+
+    def _step(self, loop: "Loop") -> float:
+        """Seconds for which nothing needs to be done after it."""
+        self._pace.keep()
+        try:
+            if self._closing or self._refuses_green_threads():
+                loop.close()
+            return loop.step()
+        # A defect of ours must not end the thread that can still turn profiling off.
+        except BaseException as error:
+            self._tell_defect(error)
+            return _AFTER_A_DEFECT
+
+    def _tell_defect(self, error: BaseException) -> None:
+        text = f"defect in Rheostat: {self._journal.describe(error)}"
+        self._journal.complain("defect", text, about="defect", level=logging.ERROR)
+
+    def _sleep(self, seconds: float) -> None:
+        """Until it is woken; raises `Parked` if that was for a fork."""
+        loop = self._loop
+        session: int | None = 0
+        if loop is not None:
+            # While a call is in flight there is its thread as well, and that cannot be made to end.
+            session = loop.snapshot.seq + 1 if loop.is_idle else None
+        self._control.sleep(seconds, session)
+
+    def _sleep_until(self, moment: float) -> None:
+        while not self._closing and (left := moment - time.monotonic()) > 0:
+            self._sleep(left)
+
+    def _assemble(self) -> None:
+        """Build backend, sources and loop, as often as it takes; no loop if that cannot work or is no longer wanted."""
+        # The host's start-up does not pay for the loop; this thread has the time.
+        _load_loop()
+        self._say_who_else_profiles()
+        while not self._closing:
+            try:
+                with hastened():
+                    self._loop = self._built()
+                self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
+                return
+            except ConfigError as error:
+                self._give_up(error)
+                return
+            except BaseException as error:
+                self._failures += 1
+                text = f"a plug-in could not be built: {self._journal.describe(error)}"
+                self._before_loop = self._before_loop._replace(error=text)
+                self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
+                if isinstance(error, PermanentError):
+                    return
+            self._sleep_until(time.monotonic() + self._policy.backoff.delay(self._failures, _random))
+
+    def _built(self) -> "Loop":
+        """Raises `ConfigError`, and whatever a plug-in does."""
+        from rheostat._control.delivery import THREAD_NAME as LOOKING
+        from rheostat._control.loop import Loop
+        from rheostat._host.calls import ThreadedCalls
+        from rheostat._lifecycle.assembly import open_sources
+
+        config, wake = self._config, self._control.ring
+        wiring = config.wire()
+        backend = wiring.backend.build(config.identity())
+        self._sources = open_sources(wiring.sources, config.identity(), wake, time.monotonic)
+        _breathe()
+        return Loop(
+            rules=wiring.rules,
+            policy=config.policy,
+            identity=config.identity(),
+            sources=self._sources,
+            backend=backend,
+            calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
+            looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
+            journal=self._journal,
+            clock=time.monotonic,
+            random=_random,
+            wake=wake,
+            inherited=None if self._fork is None else self._fork.parent_state,
+            observers=self._observers,
+        )
+
+    def _say_who_else_profiles(self) -> None:
+        others = ""
+        # What they say of themselves is strangers' code.
+        with suppress(Exception):
+            others = ", ".join(other_profilers())
+        if others:
+            text = f"another profiler seems to run in this process: {others}; the two may disturb each other"
+            self._journal.once("other_profiler", text, about="other profilers")
+
+    def _give_up(self, error: ConfigError) -> None:
+        self._before_loop = self._before_loop._replace(error=self._journal.mask(str(error)))
+        self._journal.invalid(error.problems)
+
+
+def refuse_green_threads(journal: Journal) -> str:
+    """Say that Rheostat does not work here, if that is so, and give what was said."""
+    who = green_threads()
+    if not who:
+        return ""
+    if not in_main_thread():
+        # The host's handlers have locks that are no longer a native thread's to take.
+        journal.avoid_handlers()
+    text = f"Rheostat does not work under {who}'s green threads: this process runs unprofiled"
+    journal.once("green_threads", text, about="green threads", level=logging.ERROR)
+    return text
+
+
+def _load_loop() -> None:
+    # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
+    with hastened():
+        for name in _PARTS:
+            import_apart(name)
+            _breathe()
+
+
+def _breathe() -> None:
+    """Let go of the interpreter's lock for a moment."""
+    time.sleep(0)
+
+
+def _random() -> float:
+    """In [0, 1). The host's `random` is left alone: it may be seeded, and a forked child would repeat it."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+class _Pace:
+    """Owns the least distance of steps: a source that calls without end must not take the host's CPU.
+
+    Short bursts go through, so that a restart waits for nothing.
+    """
+
+    _MOST: Final = 100
+    _BREATH: Final = 0.01
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+        self._steps = 0
+
+    def keep(self) -> None:
+        now = time.monotonic()
+        if now - self._since >= 1.0:
+            self._since, self._steps = now, 0
+        self._steps += 1
+        if self._steps > self._MOST:
+            time.sleep(self._BREATH)

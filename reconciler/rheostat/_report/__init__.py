@@ -1,0 +1,1 @@
+"""How Rheostat accounts for itself: the journal and the status."""

@@ -1,0 +1,115 @@
+"""What is true now, for people and dashboards."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from rheostat._contract.backend import UNKNOWN_HEALTH, Health
+from rheostat._contract.values import Value
+from rheostat._core.desired import NO_SETTINGS, OFF, Adjustment, Desired
+from rheostat._core.state import State
+from rheostat._core.transition import Transition
+
+OperationName = Literal["start", "stop", "probe"]
+
+
+class Operation(NamedTuple):
+    """A backend call in flight, for `age` seconds by now; `stuck` once that is past its deadline."""
+
+    name: OperationName
+    age: float
+    stuck: bool
+
+
+class SourceStatus(NamedTuple):
+    """Whether the flags are fresh, those of every layer. `reason` says why they are not.
+
+    `stale_for` is for how many seconds they have not been; `retry_in` in how many the source tries again, where it
+    knows.
+    """
+
+    available: bool
+    reason: str = ""
+    stale_for: float | None = None
+    retry_in: float | None = None
+
+
+class Status(NamedTuple):
+    """An immutable snapshot: what is wanted, what runs, and what stands between the two.
+
+    `desired` is what the flags come to, `settings` what really runs (empty when stopped). `waiting` says what the
+    next start waits for, in words. `error` is the last failure that has not been overcome. `closed` is True once
+    Rheostat has let go of the profiler for good. `health` says whether the session samples, `delivery` whether the
+    profiler's server takes what it sends.
+    """
+
+    state: State
+    pid: int
+    seq: int
+    desired: Desired
+    settings: Mapping[str, Value]
+    adjustments: tuple[Adjustment, ...]
+    source: SourceStatus
+    operation: Operation | None = None
+    last_transition: Transition | None = None
+    health: Health = UNKNOWN_HEALTH
+    waiting: str = ""
+    error: str = ""
+    closed: bool = False
+    delivery: Health = UNKNOWN_HEALTH
+
+
+class Snapshot(NamedTuple):
+    """What the control thread knows, with moments (monotonic seconds) instead of ages.
+
+    Published whole after each change, so that readers need no lock and see ages of their own moment.
+    """
+
+    state: State = State.STOPPED
+    pid: int = 0
+    seq: int = 0
+    desired: Desired = OFF
+    settings: Mapping[str, Value] = NO_SETTINGS
+    adjustments: tuple[Adjustment, ...] = ()
+    source_reason: str = ""
+    stale_since: float | None = None
+    retry_at: float | None = None
+    call: tuple[OperationName, float, float] | None = None
+    """Of the call in flight: its name, since when, and its deadline."""
+    waits_for: str = ""
+    waits_until: float = 0.0
+    last_transition: Transition | None = None
+    health: Health = UNKNOWN_HEALTH
+    error: str = ""
+    closed: bool = False
+    delivery: Health = UNKNOWN_HEALTH
+
+    def at(self, now: float) -> Status:
+        return Status(
+            state=self.state,
+            pid=self.pid,
+            seq=self.seq,
+            desired=self.desired,
+            settings=self.settings,
+            adjustments=self.adjustments,
+            source=SourceStatus(
+                available=not self.source_reason,
+                reason=self.source_reason,
+                stale_for=None if self.stale_since is None else now - self.stale_since,
+                retry_in=None if self.retry_at is None else max(0.0, self.retry_at - now),
+            ),
+            operation=None if self.call is None else _operation(*self.call, now),
+            last_transition=self.last_transition,
+            health=self.health,
+            waiting=self._waiting(now),
+            error=self.error,
+            closed=self.closed,
+            delivery=self.delivery,
+        )
+
+    def _waiting(self, now: float) -> str:
+        left = self.waits_until - now
+        return f"{self.waits_for}, {left:.1f} s more" if self.waits_for and left > 0 else ""
+
+
+def _operation(name: OperationName, since: float, deadline: float, now: float) -> Operation:
+    return Operation(name, now - since, now >= deadline)
