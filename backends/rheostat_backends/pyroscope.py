@@ -222,6 +222,19 @@ def _named_threads() -> Iterator[None]:
             os.close(file)
 
 
+def _opener(request: Any, scheme: str) -> Any:
+    """One that follows no redirect: credentials are not for another host, and a login page is no Pyroscope."""
+    opener = request.OpenerDirector()
+    handlers = [request.ProxyHandler(), request.HTTPHandler(), request.HTTPErrorProcessor()]
+    if scheme == "https":
+        # A process that ends while certificates are loaded crashes.
+        with hold_off_forks():
+            handlers.append(request.HTTPSHandler(context=import_vendor("ssl", _REQUIREMENT).create_default_context()))
+    for each in (*handlers, request.HTTPDefaultErrorHandler()):
+        opener.add_handler(each)
+    return opener
+
+
 def _session_threads() -> int | None:
     """How many of this process's threads have a session's name; None if they cannot be looked at."""
     found = 0
@@ -314,20 +327,13 @@ class PyroscopeBackend:
     def _refusal(self, timeout: float) -> BackendError | None:
         # Only who looks pays for these imports.
         request, errors = (import_vendor(f"urllib.{each}", _REQUIREMENT) for each in ("request", "error"))
-
-        class Nowhere(request.HTTPRedirectHandler):  # type: ignore[misc, name-defined]  # imported at run time
-            """Credentials are not for another host, and a login page is no Pyroscope."""
-
-            def redirect_request(self, *_: Any) -> None:
-                return None
-
         address = self._options.server_address
         scheme, _, rest = address.reveal().partition("://")
         url = f"{scheme}://{rest.rpartition('@')[2].rstrip('/')}{PUSH}"
         headers = {"Content-Type": "application/proto", **self._sent_headers()}
         try:
             # Whoever waits for this thread gives up first.
-            request.build_opener(Nowhere).open(
+            _opener(request, scheme).open(
                 request.Request(url, b"", headers, method="POST"), timeout=timeout + 1.0
             ).close()
         except errors.HTTPError as error:

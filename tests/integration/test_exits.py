@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import certifi
 import pytest
 
 from children import Child, environment
@@ -382,6 +383,87 @@ def test_exec_is_not_delayed_and_inherits_nothing(tmp_path: Path) -> None:
     began, inherited, came = ran.stdout.splitlines()
     assert inherited == "1 [0, 1, 2] False"
     assert float(came) - float(began) < 3.0
+
+
+AMID_OPENSSL = """\
+import ssl, sys, threading
+import rheostat
+
+really_load = ssl.SSLContext.load_default_certs
+amid = threading.Event()
+
+def load(self, *purpose):
+    amid.set()
+    really_load(self, *purpose)
+
+ssl.SSLContext.load_default_certs = load
+if __name__ == "__main__":
+    reconciler = rheostat.start("config.yaml")
+    assert amid.wait(10)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "backend"),
+    [
+        ("{kind: yaml, path: flags.yaml}", '{kind: pyroscope, server_address: "https://127.0.0.1:9"}'),
+        ('{kind: growthbook, client_key: sdk, api_host: "https://127.0.0.1:9"}', "{kind: noop}"),
+    ],
+    ids=["a look at the profiler's server", "growthbook"],
+)
+def test_an_exit_while_a_thread_of_ours_loads_certificates(tmp_path: Path, source: str, backend: str) -> None:
+    """OpenSSL cleans up as the process ends, and what loads certificates then would crash it."""
+    # So many that it takes as long as on a machine that is busy.
+    (tmp_path / "certificates.pem").write_bytes(Path(certifi.where()).read_bytes() * 20)
+    (tmp_path / "flags.yaml").write_text("on: true\n")
+    (tmp_path / "config.yaml").write_text(
+        f"{{version: 1, application: shop, source: {source}, backend: {backend}, enabled: {{flag: on}}}}\n"
+    )
+    (tmp_path / "app.py").write_text(AMID_OPENSSL)
+    env = environment({"SSL_CERT_FILE": str(tmp_path / "certificates.pem")})
+    ran = subprocess.run([sys.executable, "app.py"], cwd=tmp_path, env=env, timeout=PATIENCE)
+    assert 7 == ran.returncode
+
+
+NATIVE = """\
+import atexit, sys, threading, time
+
+begun, is_ending = threading.Event(), threading.Event()
+
+def end():
+    is_ending.set()
+    time.sleep(0.2)
+
+# Before Rheostat's own: it is called after that.
+atexit.register(end)
+
+import rheostat
+
+def first():
+    with rheostat.hold_off_forks():
+        begun.set()
+        time.sleep(0.2)
+        print("done", flush=True)
+
+def second():
+    is_ending.wait()
+    with rheostat.hold_off_forks():
+        print("begun too late", flush=True)
+
+for each in (first, second):
+    threading.Thread(target=each, daemon=True).start()
+begun.wait()
+sys.exit(7)
+"""
+
+
+def test_what_must_not_meet_the_end_is_waited_for_and_begins_no_more(tmp_path: Path) -> None:
+    """The interpreter ends once the block has, and nobody enters another."""
+    ran = subprocess.run(
+        [sys.executable, "-c", NATIVE], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, timeout=PATIENCE
+    )
+    assert (7, b"done\n") == (ran.returncode, ran.stdout)
 
 
 # The last window

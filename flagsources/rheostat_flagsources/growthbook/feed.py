@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from rheostat import import_vendor
+from rheostat import hold_off_forks, import_vendor
 
 from .payload import Payload, Unusable, read_payload
 
@@ -91,6 +91,7 @@ class Feed:
         self._sse: Any = None
         self._stream: _Stream | None = None
         self._pool: Any = None
+        self._tls: Any = None
         self._proxy: str | None = None
         self._not_before = 0.0
         self._older_since: float | None = None
@@ -173,12 +174,17 @@ class Feed:
         self._actions = import_vendor("ld_eventsource.actions", REQUIREMENT)
         self._sse_config = import_vendor("ld_eventsource.config", REQUIREMENT)
         self._decrypt = import_vendor("growthbook", REQUIREMENT).decrypt
+        if self._server.api_host.startswith("https:"):
+            # One for all connections. A process that ends while certificates are loaded crashes.
+            with hold_off_forks():
+                self._tls = self._urllib3.util.create_urllib3_context()
+                self._tls.load_default_certs()
         self._proxy = _proxy_for(self._server.api_host)
         self._pool = self._new_pool()
 
     def _new_pool(self) -> Any:
         timeout = self._urllib3.Timeout(connect=self._server.timeout, read=self._server.timeout)
-        options = {"timeout": timeout, "retries": False, "maxsize": 1}
+        options = {"timeout": timeout, "retries": False, "maxsize": 1, "ssl_context": self._tls}
         if self._proxy:
             return self._urllib3.ProxyManager(self._proxy, **options)
         return self._urllib3.PoolManager(**options)

@@ -1,5 +1,6 @@
-"""Work in a background thread of a process that may fork at any moment."""
+"""Work in a background thread of a process that may fork or end at any moment."""
 
+import atexit
 import threading
 import time
 from _thread import get_ident
@@ -8,15 +9,21 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 _PATIENCE: Final = 1.0
-"""Seconds that a fork waits. More would hold up the host, whose own import may be what is waited for."""
+"""Seconds that a fork waits, or the end of the interpreter. More would hold up the host, whose own import may be what
+is waited for."""
+_FOR_EVER: Final = 3600.0
+"""Seconds: what would begin while the interpreter ends need not begin any more."""
 
 
 class _Forks:
-    """Owns the moments in which a fork would be harmful.
+    """Owns the moments in which a fork, or the end of the interpreter, would be harmful.
 
     A child forked while a thread imports a module inherits that import's lock, but not the thread that would
     release it: whatever needs the module in the child waits for ever. And one forked while a thread is half done
     with starting Rheostat would never be governed.
+
+    The end is fatal to a thread that is in native code: OpenSSL cleans up, and a thread that still loads certificates
+    crashes the process; an import ends within frames of C++ or Rust, which abort it.
     """
 
     def __init__(self) -> None:
@@ -25,15 +32,19 @@ class _Forks:
         """The thread (`threading.get_ident`) that holds others off because it forks."""
         self._quiet_until = 0.0
         self._waited_in_vain = False
+        self._is_registered = self._is_ending = False
         self.in_child: list[Callable[[], None]] = []
         """Called first of all in the child of a fork."""
 
     @contextmanager
     def held_off(self, after: float = 0.0) -> Iterator[None]:
-        """One thread at a time, and no fork of another until it is done, nor for `after` seconds."""
+        """One thread at a time, and no fork of another until it is done, nor for `after` seconds, nor the end."""
+        if not self._is_registered:
+            self._is_registered = True
+            atexit.register(self.end)
         # Without the lock rather than never: who has it may wait for this very thread, by an import of the host's.
         lock = self._lock
-        has_lock = lock.acquire(timeout=_PATIENCE)
+        has_lock = lock.acquire(timeout=_FOR_EVER if self._is_ending else _PATIENCE)
         try:
             yield
         finally:
@@ -43,6 +54,12 @@ class _Forks:
                 if has_lock:
                     self._waited_in_vain = False
                     lock.release()
+
+    def end(self, patience: float = _PATIENCE) -> None:
+        """The interpreter ends: wait for that moment, `patience` seconds at most, and keep others from beginning."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._lock.acquire(timeout=patience)
 
     def before(self) -> None:
         """Wait for the moment; called again in the same fork it does nothing."""
@@ -71,7 +88,7 @@ class _Forks:
     def after_in_child(self) -> None:
         self._lock = threading.RLock()
         self.forking = 0
-        self._waited_in_vain = False
+        self._waited_in_vain = self._is_ending = False
         for call in self.in_child:
             call()
 
@@ -82,6 +99,7 @@ FORKS: Final = _Forks()
 def hold_off_forks(after: float = 0.0) -> AbstractContextManager[None]:
     """No fork of the host falls within the block, or in the `after` seconds after it: it waits, for a second at most.
 
-    For what a child must not inherit half done.
+    For what a child must not inherit half done. Nor does the end of the interpreter, for what crashes it: native code
+    that does not bear it, such as OpenSSL's while it loads certificates.
     """
     return FORKS.held_off(after)

@@ -19,6 +19,7 @@ from rheostat._core.state import State
 from rheostat._core.transition import Observer
 from rheostat._host.control_thread import ControlThread, Parked
 from rheostat._host.exits import Exits
+from rheostat._host.forks import FORKS
 from rheostat._host.importing import hastened, import_apart
 from rheostat._host.runtime import green_threads, in_main_thread, is_embedded, linger, other_profilers
 from rheostat._report.journal import Journal
@@ -146,6 +147,7 @@ class Controller:
         now = time.monotonic()
         self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
         self.close(max(0.0, self._exit_by - now))
+        FORKS.end(max(0.0, self._exit_by - time.monotonic()))
 
     @property
     def is_over(self) -> bool:
