@@ -517,9 +517,12 @@ def test_plan_knows_the_kill_switch(folder: Path) -> None:
     assert "It would run noop" in ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder).stdout
 
     (folder / "off.now").touch()
-    verdict = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder).stdout.partition("\n\n")[2]
-    assert verdict.startswith("It would stay off")
-    assert "kill switch" in verdict
+    _, deciders, verdict = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder).stdout.split("\n\n")
+    assert ["who decides", "kill switch", "new source", "lease", "silent source", "flags"] == [
+        line.partition("  ")[0] for line in deciders.splitlines()
+    ]
+    assert re.search("^kill switch +off: the kill switch is set$", deciders, re.MULTILINE)
+    assert "It would stay off: the kill switch is set.\n" == verdict
 
 
 def test_plan_reads_once_and_lets_go(folder: Path) -> None:

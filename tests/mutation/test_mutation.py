@@ -25,7 +25,7 @@ PROPERTIES: Final = (
 )
 """Those of one function of the core first, those of the whole loop last."""
 
-PURE: Final = ("desired", "values", "text", "rules", "knowledge", "precedence")
+PURE: Final = ("desired", "values", "text", "rules", "knowledge", "precedence", "next_step")
 
 AT_ONCE: Final = 2
 LONGEST: Final = 900.0

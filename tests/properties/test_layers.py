@@ -1,17 +1,20 @@
 """Layers of sources: what any mixture of fresh, stale, silent and never heard layers comes to."""
 
+import math
 from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rheostat import Reading
+from rheostat import Duration, Reading
 from rheostat._core.knowledge import Knowledge, overlay
-from rheostat._core.precedence import decide
+from rheostat._core.policy import Policy
+from rheostat._core.precedence import Facts, Verdict, decide
 from rheostat._core.rules import Rules, Setting
 
 LEASE = 60.0
 NOW = 1000.0
+POLICY = Policy(hold_last_good=Duration(LEASE))
 
 RULES = Rules(
     enabled=Setting("enabled", bool, False, flag="on"),
@@ -60,13 +63,17 @@ def is_kept_off(found: Sequence[Knowledge]) -> bool:
     return any(layer.is_beginning for layer in found)
 
 
+def verdict_on(found: Sequence[Knowledge], *, killed: bool = False, now: float = NOW, rules: Rules = RULES) -> Verdict:
+    return decide(rules, POLICY, Facts(found, killed, now), held={})
+
+
 @settings(max_examples=1000)
 @given(layers())
 def test_the_first_layer_that_speaks_and_defines_a_flag_wins(found: list[Knowledge]) -> None:
     """A layer that never answered, or whose lease is over, is passed over, unless it keeps profiling off."""
     told = expected(found)
-    intent = decide(RULES, found, killed=False, lease=LEASE, now=NOW, held={})
-    desired = intent.resolution.desired
+    verdict = verdict_on(found)
+    desired = verdict.desired
     assert desired.on == (told.get("on") is True and not is_kept_off(found))
     if desired.on:
         assert {"rate": told.get("rate", 20), "mode": told.get("mode", "gil")} == desired.settings
@@ -76,17 +83,17 @@ def test_the_first_layer_that_speaks_and_defines_a_flag_wins(found: list[Knowled
 def test_silence_never_turns_it_on(found: list[Knowledge], default: bool) -> None:
     """If a silent layer might define the switch and no other does, it is off, whatever the switch's default."""
     rules = RULES._replace(enabled=Setting("enabled", bool, default, flag="on"))
-    intent = decide(rules, found, killed=False, lease=LEASE, now=NOW, held={})
+    verdict = verdict_on(found, rules=rules)
     if "on" not in expected(found) and not all(map(speaks, found)):
-        assert not intent.resolution.desired.on
-        assert intent.forced_by is not None
-        assert intent.forced_by.kind in ("lease", "source")
+        assert not verdict.desired.on
+        assert verdict.decided_by is not None
+        assert verdict.decided_by.kind in ("lease", "source")
 
 
 @given(layers())
 def test_the_kill_switch_is_above_all_layers(found: list[Knowledge]) -> None:
     """Whatever any of them says."""
-    assert not decide(RULES, found, killed=True, lease=LEASE, now=NOW, held={}).resolution.desired.on
+    assert not verdict_on(found, killed=True).desired.on
 
 
 @given(layers())
@@ -97,3 +104,21 @@ def test_each_reason_names_its_layer(found: list[Knowledge]) -> None:
         for flag in reading.values:
             first = next(each.layer for each in found if each.reading is not None and flag in each.reading.values)
             assert first == reading.reasons[flag].partition(":")[0]
+
+
+@settings(max_examples=1000)
+@given(layers(), st.floats(0.0, 3 * LEASE))
+def test_of_the_same_facts_nothing_else_comes_before_until(found: list[Knowledge], later: float) -> None:
+    """Who has decided need not decide again before the moment that the verdict names."""
+    verdict = verdict_on(found)
+    assert verdict.until > NOW
+    if NOW + later < verdict.until:
+        assert verdict == verdict_on(found, now=NOW + later)
+
+
+@given(layers())
+def test_until_names_the_first_moment_at_which_a_layer_falls_silent(found: list[Knowledge]) -> None:
+    """Of the layers that are stale and held; where there is none it never comes."""
+    ends = [each.stale_since + LEASE for each in found if each.stale_since is not None and each.holds(LEASE, NOW)]
+    until = verdict_on(found).until
+    assert until == min(ends, default=math.inf)

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import pytest
 
-from rheostat import Cause, Desired, Reading
+from rheostat import Cause, Desired, Duration, Reading
 from rheostat._control.watch import Watch
 from rheostat._core.knowledge import IGNORANCE, Knowledge, learn, lose
-from rheostat._core.precedence import Intent, decide, explain
+from rheostat._core.policy import Policy
+from rheostat._core.precedence import Facts, Verdict, decide, explain
 from rheostat._core.rules import Rules, Setting
 from rheostat._report.journal import Journal
 
@@ -20,10 +21,11 @@ RULES = Rules(
 ON = Reading({"on": True})
 OFF = Desired(on=False)
 LEASE = 900.0
+POLICY = Policy(hold_last_good=Duration(LEASE))
 
 
-def intend(known: Knowledge, *, killed: bool = False, now: float = 0.0) -> Intent:
-    return decide(RULES, [known], killed=killed, lease=LEASE, now=now, held={"rate": 97})
+def verdict_on(known: Knowledge, *, killed: bool = False, now: float = 0.0) -> Verdict:
+    return decide(RULES, POLICY, Facts([known], killed, now), held={"rate": 97})
 
 
 def test_only_what_is_wanted_is_kept_and_it_is_a_copy() -> None:
@@ -39,7 +41,7 @@ def test_a_layer_that_is_stale_from_the_beginning_has_begun() -> None:
     """Once its lease is over it is passed over, and the next layer decides."""
     first = learn(Reading({"on": False}, stale_since=0.0), ["on"], 0.0, IGNORANCE._replace(layer="layer 1"))
     layers = [first, Knowledge(ON, layer="layer 2")]
-    assert decide(RULES, layers, killed=False, lease=LEASE, now=LEASE, held={}).resolution.desired.on
+    assert decide(RULES, POLICY, Facts(layers, False, LEASE), held={}).desired.on
 
 
 @pytest.mark.parametrize(
@@ -72,11 +74,11 @@ def test_a_source_whose_moment_is_always_in_the_future_does_not_prolong_the_leas
     source = Mistaken()
     watch = Watch({"": source}, RULES.wanted, None, Journal(Nowhere(), lambda: 0.0))
     (known,) = watch.look(0.0).layers
-    assert intend(known, now=0.0).resolution.desired.on
+    assert verdict_on(known, now=0.0).desired.on
     source.stale_since = 1.7e9
     watch.look(0.0)
     (known,) = watch.look(LEASE).layers
-    assert OFF == intend(known, now=LEASE).resolution.desired
+    assert OFF == verdict_on(known, now=LEASE).desired
 
 
 def test_the_lease_is_over_at_the_moment_that_is_waited_for() -> None:
@@ -114,14 +116,14 @@ def test_a_good_reading_ends_the_lease() -> None:
 )
 def test_off_wins(known: Knowledge, killed: bool, now: float, forced_by: str | None, on: bool) -> None:
     """The kill switch, a source that never answered and an expired lease mean off; else the flags decide."""
-    intent = intend(known, killed=killed, now=now)
-    assert forced_by == (intent.forced_by.kind if intent.forced_by else None)
-    assert on == intent.resolution.desired.on
+    verdict = verdict_on(known, killed=killed, now=now)
+    assert forced_by == (verdict.decided_by.kind if verdict.decided_by else None)
+    assert on == verdict.desired.on
 
 
 def test_being_forced_off_forgets_no_good_value() -> None:
     """What was good before the kill switch may be held after it."""
-    assert 97 == intend(Knowledge(ON), killed=True).resolution.held["rate"]
+    assert 97 == verdict_on(Knowledge(ON), killed=True).held["rate"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_the_cause_names_the_flag_that_mattered(
     before: dict[str, object], after: dict[str, object], expected: Cause
 ) -> None:
     """The switch comes first where it switched; else the first that changed, with the others beside it."""
-    old, new = (intend(Knowledge(Reading(values))) for values in (before, after))
+    old, new = (verdict_on(Knowledge(Reading(values))) for values in (before, after))
     assert expected == explain(RULES, old, new)
 
 
@@ -149,6 +151,6 @@ def test_the_cause_names_the_flag_that_mattered(
 )
 def test_the_cause_names_what_is_over(released: str, detail: str) -> None:
     """What comes back after a forced off says what forced it."""
-    before = intend(Knowledge(ON, stale_since=-LEASE), killed=released == "kill_switch")
-    cause = explain(RULES, before, intend(Knowledge(ON)))
+    before = verdict_on(Knowledge(ON, stale_since=-LEASE), killed=released == "kill_switch")
+    cause = explain(RULES, before, verdict_on(Knowledge(ON)))
     assert (released, detail) == (cause.kind, cause.detail)

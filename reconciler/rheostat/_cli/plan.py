@@ -13,7 +13,8 @@ from rheostat._contract.flagsource import FlagSource, KnowsFlags, Reading
 from rheostat._contract.text import printable, shorten
 from rheostat._control.watch import Seen, Watch
 from rheostat._core.knowledge import Knowledge, overlay
-from rheostat._core.precedence import Intent, decide
+from rheostat._core.policy import Policy
+from rheostat._core.precedence import Facts, Verdict, brakes, decide
 from rheostat._core.rules import Resolution, Rules, Setting, resolve
 from rheostat._host.wake import Wake
 from rheostat._lifecycle.assembly import built_sources, open_sources
@@ -30,6 +31,7 @@ _LIKENESS: Final = 0.8
 """Of two names of flags: less would find all that begin alike, as those of one product do."""
 
 _HEAD: Final = ("setting", "flag", "asked", "given", "rule", "reason")
+_DECIDERS: Final = ("who decides", "says")
 
 
 class Plan(NamedTuple):
@@ -46,15 +48,16 @@ def plan(config: Config, width: int | None = None) -> Plan:
     """
     wiring = config.wire()
     seen, others = _look(config, wiring)
-    now, lease = time.monotonic(), config.policy.hold_last_good
-    reading = overlay([each for each in seen.layers if each.holds(lease, now)])
+    facts = Facts(seen.layers, seen.killed, time.monotonic())
+    reading = overlay([each for each in seen.layers if each.holds(config.policy.hold_last_good, facts.now)])
     silent = [_silence(each) for each in seen.layers if each.reason]
     if reading is None:
         return Plan([*silent, "", "It would stay off."], True)
-    intent = decide(wiring.rules, seen.layers, killed=seen.killed, lease=lease, now=now, held={})
-    lines = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
-    finding = bool(intent.resolution.adjustments or seen.killed or silent)
-    return Plan([*lines, "", *silent, _verdict(config, intent)], finding)
+    verdict = decide(wiring.rules, config.policy, facts, held={})
+    settings = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
+    deciders = columns(_DECIDERS, list(_said(wiring.rules, config.policy, facts, reading)), width)
+    finding = bool(verdict.adjustments or seen.killed or silent)
+    return Plan([*settings, "", *deciders, "", *silent, _in_words(config, verdict)], finding)
 
 
 def silent_sources(config: Config) -> list[str]:
@@ -154,12 +157,19 @@ def _text(value: object) -> str:
     return str(shown).lower() if isinstance(shown, bool) or shown is None else str(shown)
 
 
-def _verdict(config: Config, intent: Intent) -> str:
+def _said(rules: Rules, policy: Policy, facts: Facts, reading: Reading) -> Iterator[tuple[str, ...]]:
+    """The brakes, the strongest first, and last the flags."""
+    for brake, word in brakes(rules, policy, facts, {}):
+        yield brake.name, "passes" if word is None else f"off: {word}"
+    yield "flags", "on" if resolve(rules, reading, {}).desired.on else "off"
+
+
+def _in_words(config: Config, verdict: Verdict) -> str:
     if config.disabled:
         return "It would do nothing: disabled is true."
-    desired = intent.resolution.desired
+    desired = verdict.desired
     if not desired.on:
-        return f"It would stay off: {intent.forced_by}." if intent.forced_by is not None else "It would stay off."
+        return f"It would stay off: {verdict.decided_by}." if verdict.decided_by is not None else "It would stay off."
     settings = " ".join(f"{shorten(name)}={_text(value)}" for name, value in desired.settings.items())
     kind = config.sections.backend.kind if config.sections.backend is not None else ""
     return f"It would run {kind}: {settings or 'its defaults'}"

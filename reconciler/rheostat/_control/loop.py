@@ -17,10 +17,11 @@ from rheostat._control.delivery import Delivery
 from rheostat._control.history import History
 from rheostat._control.operation import Call, CallSlot
 from rheostat._control.watch import UNSEEN, Watch
-from rheostat._core.desired import NO_SETTINGS, OFF, Desired, same_settings
+from rheostat._core.desired import OFF, Desired, same_settings
 from rheostat._core.knowledge import IGNORANCE
+from rheostat._core.next_step import Act, Session, next_step
 from rheostat._core.policy import Policy
-from rheostat._core.precedence import UNDECIDED, Intent, decide, explain
+from rheostat._core.precedence import INITIAL, Facts, Verdict, decide, explain
 from rheostat._core.rules import Rules
 from rheostat._core.start_gate import StartGate
 from rheostat._core.state import State, Trigger
@@ -73,22 +74,17 @@ class Loop:
 
         self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
         self._seen = UNSEEN
-        self._intent: Intent = UNDECIDED
+        self._verdict: Verdict = INITIAL
         self._cause = Cause("source", detail=IGNORANCE.reason)
 
-        self._applied: Mapping[str, Value] = NO_SETTINGS
-        self._stop_failures = 0
-        self._stop_retry_at = -math.inf
-        self._off_is_news = False
-        self._stop_trigger = Trigger.STOPPED
+        self._session = Session()
+        self._next: Act = next_step(State.STOPPED, OFF, self._session, self._gate, closing=False)
         self._health = UNKNOWN_HEALTH
-        self._probe_at = math.inf
         self._error = ""
 
         self._told_to_close = False
         self._closing = False
         self._is_last_stop = False
-        self._gave_up = False
         self._changed = True
         self.snapshot = Snapshot(pid=identity.pid, source_reason=IGNORANCE.reason)
 
@@ -108,7 +104,11 @@ class Loop:
     @property
     def finished(self) -> bool:
         """Closed, and nothing is in flight: the session has been stopped, or refused to be."""
-        return self._told_to_close and self._slot.is_idle and (self._gave_up or self._history.state is State.STOPPED)
+        return (
+            self._told_to_close
+            and self._slot.is_idle
+            and (self._session.gave_up or self._history.state is State.STOPPED)
+        )
 
     def step(self) -> float:
         """Look, converge, and say for how many seconds nothing needs to be done if nobody calls."""
@@ -139,50 +139,45 @@ class Loop:
         if self._closing:
             return
         seen = self._watch.look(now)
-        if seen is self._seen and seen.stale_since is None:
+        if seen is self._seen and now < self._verdict.until:
             return
         self._seen = seen
         self._changed = True
-        lease, held = self._policy.hold_last_good, self._intent.resolution.held
-        self._intend(decide(self._rules, seen.layers, killed=seen.killed, lease=lease, now=now, held=held), now)
+        facts = Facts(seen.layers, seen.killed, now)
+        self._follow(decide(self._rules, self._policy, facts, self._verdict.held), now)
 
-    def _intend(self, intent: Intent, now: float) -> None:
-        before, self._intent = self._intent, intent
-        if intent.resolution.adjustments != before.resolution.adjustments:
-            self._journal.adjusted(intent.resolution.adjustments)
-        desired, was = intent.resolution.desired, before.resolution.desired
+    def _follow(self, verdict: Verdict, now: float) -> None:
+        before, self._verdict = self._verdict, verdict
+        if verdict.adjustments != before.adjustments:
+            self._journal.adjusted(verdict.adjustments)
+        desired, was = verdict.desired, before.desired
         if desired.on == was.on and same_settings(desired.settings, was.settings):
             return
-        self._cause = explain(self._rules, before, intent)
+        self._cause = explain(self._rules, before, verdict)
         self._gate.wanted(now)
-        self._off_is_news = not desired.on
+        self._session = self._session._replace(stops_at_once=not desired.on)
         if not desired.on:
-            self._error = self._error if self._stop_failures else ""
+            self._error = self._error if self._session.stop_failures else ""
 
     @property
     def _desired(self) -> Desired:
-        return OFF if self._closing else self._intent.resolution.desired
+        return OFF if self._closing else self._verdict.desired
 
     def _converge(self, now: float) -> None:
         if self._slot.call is not None:
             self._changed |= self._slot.check_deadline(now)
-        elif self._history.state is State.STOPPED:
-            if self._may_start(now):
-                self._start(now)
-        elif self._stop_failures:
-            if self._off_is_news or now >= self._stop_retry_at or (self._closing and not self._gave_up):
-                self._stop(self._stop_trigger, self._closing_cause(), now)
-        elif not self._desired.on:
-            self._stop(Trigger.STOPPED, self._closing_cause(), now)
-        elif not same_settings(self._desired.settings, self._applied):
-            if self._gate.opens_at() <= now:
-                self._stop(Trigger.RETUNE, self._cause, now)
-        elif now >= self._probe_at:
+            return
+        act = self._next = next_step(
+            self._history.state, self._desired, self._session, self._gate, closing=self._closing
+        )
+        if now < act.at:
+            return
+        if act.kind == "start":
+            self._start(now)
+        elif act.kind == "stop":
+            self._stop(act.trigger, self._closing_cause(), now)
+        elif act.kind == "probe":
             self._probe(now)
-
-    def _may_start(self, now: float) -> bool:
-        desired = self._desired
-        return desired.on and not self._gate.refuses(desired) and self._gate.opens_at() <= now
 
     def _closing_cause(self) -> Cause:
         return Cause("close", detail="Rheostat was closed") if self._closing else self._cause
@@ -194,8 +189,7 @@ class Loop:
         self._call(call, lambda: self._backend.start(settings))
 
     def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
-        self._stop_trigger = trigger
-        self._off_is_news = False
+        self._session = self._session._replace(stop_trigger=trigger, stops_at_once=False)
         self._is_last_stop = self._closing
         call = Call("stop", now, now + self._policy.stop_deadline, trigger, cause)
         self._call(call, self._backend.stop)
@@ -227,9 +221,9 @@ class Loop:
             self._gate.succeeded()
         self._journal.recover("recovered", "the profiler could be started again", about="start")
         self._error = ""
-        self._applied = call.settings
         self._health = UNKNOWN_HEALTH
-        self._probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
+        probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
+        self._session = Session(call.settings, probe_at)
         self._delivery.begin(now)
         self._fire(Trigger.STARTED, call.cause, outcome.took)
 
@@ -255,11 +249,9 @@ class Loop:
         if outcome.error is not None:
             self._stop_failed(outcome.error, now)
             return
-        self._stop_failures = 0
         self._journal.recover("recovered", "the profiler could be stopped", about="stop")
         self._error = "" if call.trigger is not Trigger.DIED else self._error
-        self._applied = NO_SETTINGS
-        self._probe_at = math.inf
+        self._session = Session()
         desired = self._desired
         if self._history.state is State.RUNNING:
             self._fire(call.trigger if call.trigger is Trigger.DIED else Trigger.STOPPED, call.cause, outcome.took)
@@ -269,20 +261,23 @@ class Loop:
             self._fire(Trigger.STOPPED, self._closing_cause(), outcome.took)
 
     def _stop_failed(self, error: BaseException, now: float) -> None:
-        self._stop_failures += 1
-        self._stop_retry_at = now + self._policy.backoff.delay(self._stop_failures, self._random)
+        failures = self._session.stop_failures + 1
+        self._session = self._session._replace(
+            stop_failures=failures,
+            stop_retry_at=now + self._policy.backoff.delay(failures, self._random),
+            gave_up=self._is_last_stop,
+        )
         self._error = f"stop failed: {self._journal.describe(error)}"
-        self._gave_up = self._is_last_stop
         self._journal.complain(
             "stop_failed",
             f"the profiler could not be stopped: {self._journal.describe(error)}",
             about="stop",
             level=logging.ERROR,
-            failures=self._stop_failures,
+            failures=failures,
         )
 
     def _probe_ended(self, call: Call, outcome: Returned, now: float) -> None:
-        self._probe_at = now + self._policy.resync
+        self._session = self._session._replace(probe_at=now + self._policy.resync)
         health = outcome.result
         if outcome.error is not None:
             health = Health("unknown", f"the probe failed: {self._journal.describe(outcome.error)}")
@@ -303,39 +298,25 @@ class Loop:
     def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
         if trigger not in (Trigger.STARTED, Trigger.RETUNE):
             self._delivery.end()
-        self._history.move(trigger, cause, self._applied, self._intent.resolution.adjustments, took)
+        self._history.move(trigger, cause, self._session.settings, self._verdict.adjustments, took)
 
     def _rest(self, now: float) -> float:
         if self._closing:
             call = self._slot.call
             return self._policy.resync if call is None or self._slot.stuck else max(0.0, call.deadline - now)
-        until = [now + self._policy.resync, *self._appointments(now)]
-        return max(0.0, min(until) - now)
+        return max(0.0, min(now + self._policy.resync, *self._appointments(now)) - now)
 
     def _appointments(self, now: float) -> Iterable[float]:
         yield now + self._watch.interval()
         yield self._delivery.due_at
-        lease = self._policy.hold_last_good
+        yield self._verdict.until
         for layer in self._seen.layers:
-            if layer.stale_since is not None and layer.holds(lease, now):
-                yield layer.stale_since + lease
             if layer.retry_at is not None and layer.retry_at > now:
                 yield layer.retry_at
-        if self._slot.call is not None:
-            if not self._slot.stuck:
-                yield self._slot.call.deadline
-        elif self._stop_failures:
-            yield self._stop_retry_at
-        elif self._waits_for_gate:
-            yield self._gate.opens_at()
-        else:
-            yield self._probe_at
-
-    @property
-    def _waits_for_gate(self) -> bool:
-        desired = self._desired
-        differs = self.state is State.STOPPED or not same_settings(desired.settings, self._applied)
-        return desired.on and differs and not self._gate.refuses(desired)
+        if self._slot.call is None:
+            yield self._next.at
+        elif not self._slot.stuck:
+            yield self._slot.call.deadline
 
     def _publish(self) -> None:
         self._changed = False
@@ -343,21 +324,19 @@ class Loop:
 
     def _snapshot(self) -> Snapshot:
         call = self._slot.call
-        waiting = call is None and self._waits_for_gate
-        resolution = self._intent.resolution
         return Snapshot(
             state=self._history.state,
             pid=self._identity.pid,
             seq=self._history.seq,
             desired=self._desired,
-            settings=self._applied,
-            adjustments=resolution.adjustments,
+            settings=self._session.settings,
+            adjustments=self._verdict.adjustments,
             source_reason=self._seen.trouble,
             stale_since=self._seen.stale_since,
             retry_at=self._seen.retry_at,
             call=None if call is None else (call.name, call.since, call.deadline),
-            waits_for=self._gate.waits_for() if waiting else "",
-            waits_until=self._gate.opens_at() if waiting else 0.0,
+            waits_for=self._next.waits_for if call is None else "",
+            waits_until=self._next.at,
             last_transition=self._history.last,
             health=self._health,
             error=self._error,

@@ -1,88 +1,162 @@
-"""Who decides: the flags, unless something stronger keeps profiling off."""
+"""Who decides: the brakes, the strongest first, and the flags where none of them keeps profiling off."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.values import Value
-from rheostat._core.desired import OFF
+from rheostat._core.desired import NO_SETTINGS, OFF, Adjustment, Desired
 from rheostat._core.knowledge import IGNORANCE, Knowledge, overlay
+from rheostat._core.policy import Policy
 from rheostat._core.rules import ENABLED, Resolution, Rules, resolve, settle
 from rheostat._core.transition import Cause
 
 
-class Intent(NamedTuple):
-    """A resolution, and the reason if something stronger than the flags decided."""
+class Facts(NamedTuple):
+    """What has been seen; deciding reads nothing else.
 
-    resolution: Resolution
-    forced_by: Cause | None = None
+    `layers` are what is known of each source, the strongest first; `now` is in monotonic seconds.
+    """
+
+    layers: Sequence[Knowledge]
+    killed: bool
+    now: float
 
 
-def decide(
-    rules: Rules, layers: Sequence[Knowledge], *, killed: bool, lease: float, now: float, held: Mapping[str, Value]
-) -> Intent:
-    """What ought to run. Off wins: the kill switch, then sources that never answered, then expired leases.
+class Verdict(NamedTuple):
+    """What ought to run, and who says so: `decided_by` is the word of a brake, None where the flags decide.
+
+    Of the same facts nothing else can come before `until` (monotonic seconds). `held` is the last good value of each
+    setting, for the next time; `asked` a printable rendition of each flag's raw value, so that a change can be named.
+    """
+
+    desired: Desired = OFF
+    adjustments: tuple[Adjustment, ...] = ()
+    decided_by: Cause | None = None
+    until: float = math.inf
+    held: Mapping[str, Value] = NO_SETTINGS
+    asked: Mapping[str, bool | int | float | str | None] = NO_SETTINGS
+
+
+class Brake(NamedTuple):
+    """Something that keeps profiling off whatever the flags say, as long as `word` gives why.
+
+    `until` gives the moment at which that may change though nothing new is seen.
+    """
+
+    name: str
+    word: Callable[[Rules, Policy, Facts, Mapping[str, Value]], Cause | None]
+    until: Callable[[Policy, Facts], float] = lambda policy, facts: math.inf
+
+
+def decide(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Verdict:
+    """What ought to run. The first brake that keeps profiling off decides, else the flags.
 
     A layer that never answered, or whose lease has expired, is passed over, but that never turns profiling on: not
     while the layer has only just begun, not if its last word was off, and not if no other layer knows the switch.
     """
-    reading = overlay([each for each in layers if each.holds(lease, now)] or layers)
-    resolution = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
-    forced = _KILLED if killed else _silenced(rules, layers, lease, now, held)
-    if forced is not None:
-        resolution = resolution._replace(desired=OFF, adjustments=())
-    return Intent(resolution, forced)
+    lease = policy.hold_last_good
+    reading = overlay([each for each in facts.layers if each.holds(lease, facts.now)] or facts.layers)
+    flags = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
+    word = next((word for _, word in brakes(rules, policy, facts, held) if word is not None), None)
+    return Verdict(
+        desired=flags.desired if word is None else OFF,
+        adjustments=flags.adjustments if word is None else (),
+        decided_by=word,
+        until=min(each.until(policy, facts) for each in PRECEDENCE),
+        held=flags.held,
+        asked=flags.asked,
+    )
 
 
-_KILLED: Final = Cause("kill_switch", detail="the kill switch is set")
+def brakes(
+    rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]
+) -> Iterator[tuple[Brake, Cause | None]]:
+    """Each brake in order, with its word: None where it does not keep profiling off."""
+    for each in PRECEDENCE:
+        yield each, each.word(rules, policy, facts, held)
 
 
-def _silenced(
-    rules: Rules, layers: Sequence[Knowledge], lease: float, now: float, held: Mapping[str, Value]
-) -> Cause | None:
-    """The silence of a layer, if it keeps profiling off."""
-    switch = rules.enabled.flag
-    silent = [each for each in layers if not each.holds(lease, now)]
-    expired = [each for each in silent if each.reading is not None]
-    begins = next((each for each in silent if each.is_beginning), None)
-    if begins is not None:
-        return Cause("source", detail=begins.trouble)
-    for layer in layers:
-        if layer.reading is None or not (switch is None or _defines(layer.reading, switch)):
+def _kill_switch(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+    return Cause("kill_switch", detail="the kill switch is set") if facts.killed else None
+
+
+def _beginning(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+    """A layer that has only just been opened may be about to say off."""
+    begins = next((each for each in _silent(policy, facts) if each.is_beginning), None)
+    return None if begins is None else Cause("source", detail=begins.trouble)
+
+
+def _lease(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+    """Of the layers that know the switch the first fresh one decides, unless one before it ended with off."""
+    lease = policy.hold_last_good
+    for layer in facts.layers:
+        if not _knows_switch(rules, layer):
             continue
-        if layer not in expired:
+        if layer.holds(lease, facts.now):
             return None
-        if switch is not None and settle(rules.enabled, layer.reading, held).value is not True:
+        assert layer.reading is not None
+        if rules.enabled.flag is not None and settle(rules.enabled, layer.reading, held).value is not True:
             return _expiry(layer, lease)
-    if expired:
-        return _expiry(expired[0], lease)
-    return Cause("source", detail=silent[0].trouble) if silent else None
+    expired = next((each for each in _silent(policy, facts) if each.reading is not None), None)
+    return None if expired is None else _expiry(expired, lease)
 
 
-def _defines(reading: Reading, flag: str) -> bool:
-    return flag in reading.values or flag in reading.errors
+def _silence(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+    """A layer that never answered might say off, as long as no other knows the switch."""
+    fresh = (each for each in facts.layers if each.holds(policy.hold_last_good, facts.now))
+    silent = _silent(policy, facts)
+    if not silent or any(_knows_switch(rules, each) for each in fresh):
+        return None
+    return Cause("source", detail=silent[0].trouble)
+
+
+def _silent(policy: Policy, facts: Facts) -> list[Knowledge]:
+    return [each for each in facts.layers if not each.holds(policy.hold_last_good, facts.now)]
+
+
+def _knows_switch(rules: Rules, layer: Knowledge) -> bool:
+    """It has answered, and its answer says whether profiling is on."""
+    flag = rules.enabled.flag
+    reading: Reading | None = layer.reading
+    return reading is not None and (flag is None or flag in reading.values or flag in reading.errors)
 
 
 def _expiry(layer: Knowledge, lease: float) -> Cause:
     return Cause("lease", detail=f"no fresh flags for {lease:g} s: {layer.trouble}")
 
 
-UNDECIDED: Final = Intent(Resolution(OFF), Cause("source", detail=IGNORANCE.reason))
+def _first_expiry(policy: Policy, facts: Facts) -> float:
+    lease = policy.hold_last_good
+    stale = (each.stale_since for each in facts.layers if each.holds(lease, facts.now))
+    return min((since + lease for since in stale if since is not None), default=math.inf)
 
 
-def explain(rules: Rules, before: Intent, after: Intent) -> Cause:
-    """Why `after` differs from `before`: what forced it, else the flag that changed and mattered first."""
-    if after.forced_by is not None:
-        return after.forced_by
-    released = before.forced_by
+PRECEDENCE: Final = (
+    Brake("kill switch", _kill_switch),
+    Brake("new source", _beginning),
+    Brake("lease", _lease, _first_expiry),
+    Brake("silent source", _silence),
+)
+"""The strongest first."""
+
+INITIAL: Final = Verdict(decided_by=Cause("source", detail=IGNORANCE.reason))
+
+
+def explain(rules: Rules, before: Verdict, after: Verdict) -> Cause:
+    """Why `after` differs from `before`: the brake that decides now, else the flag that changed and mattered first."""
+    if after.decided_by is not None:
+        return after.decided_by
+    released = before.decided_by
     if released is not None and released.kind != "source":
         over = "the kill switch is gone" if released.kind == "kill_switch" else "the source answers again"
         return Cause(released.kind, detail=over)
-    old, new = before.resolution.asked, after.resolution.asked
+    old, new = before.asked, after.asked
     changed = [s for s in rules.all if s.flag is not None and old.get(s.flag) != new.get(s.flag)]
     if not changed:
         return Cause("flag", detail="as the configuration says")
-    switched = before.resolution.desired.on != after.resolution.desired.on
+    switched = before.desired.on != after.desired.on
     first = next((s for s in changed if (s.name == ENABLED) == switched), changed[0])
     also = ", ".join(f"{s.flag} too" for s in changed if s is not first and not switched)
     assert first.flag is not None
