@@ -20,6 +20,7 @@ from rheostat._config.config import load_config
 from rheostat._control.loop import Loop
 from rheostat._host.calls import ThreadedCalls
 from rheostat._host.wake import Wake
+from rheostat._lifecycle.assembly import Surroundings, assemble
 from rheostat._report.journal import Journal
 from rheostat._report.sinks import LOGGER, LoggerSink
 
@@ -133,22 +134,10 @@ def _growth(tick: Callable[[], object], times: int) -> int:
 
 def _running(config_file: Path) -> Loop:
     """The loop as the control thread builds it, stepped until a session runs."""
-    config = load_config(config_file)
-    wiring, wake = config.wire(), Wake()
-    source = wiring.sources[""].build(config.identity())
-    source.open(wake.ring)
-    loop = Loop(
-        rules=wiring.rules,
-        policy=config.policy,
-        identity=config.identity(),
-        sources={"": source},
-        backend=wiring.backend.build(config.identity()),
-        calls=ThreadedCalls(time.monotonic, bool, bool),
-        journal=Journal(LoggerSink(), time.monotonic),
-        clock=time.monotonic,
-        random=lambda: 0.5,
-        wake=wake.ring,
-    )
+    config, wake = load_config(config_file), Wake()
+    calls = ThreadedCalls(time.monotonic, bool, bool)
+    surroundings = Surroundings(clock=time.monotonic, random=lambda: 0.5, calls=calls, wake=wake.ring)
+    loop = assemble(config, config.identity(), Journal(LoggerSink(), time.monotonic), surroundings).loop
     while loop.snapshot.state is not State.RUNNING:
         wake.wait(loop.step())
     return loop

@@ -1,17 +1,75 @@
-"""From a configuration's sources to open ones."""
+"""From a configuration to a control loop with open flag sources and a backend."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
-from rheostat._config.config import Plugin
+from rheostat._config.config import Config, Plugin
 from rheostat._contract.flagsource import FlagSource, Reading, SourceUnavailable
 from rheostat._contract.identity import Identity
 from rheostat._contract.text import text_of
+from rheostat._control.loop import Loop
+from rheostat._core.state import State
+from rheostat._core.transition import Observer
+from rheostat._host.calls import Calls
+from rheostat._report.journal import Journal
 
 _BUILD_AGAIN: Final = 30.0
 """Seconds until a layer that could not be built is tried again."""
+
+
+class Surroundings(NamedTuple):
+    """What a loop is given by whoever steps it: time, chance, threads for its calls, and a bell.
+
+    `clock` gives monotonic seconds, `random` numbers in [0, 1). `calls` makes the backend's calls, `looks` the looks at
+    its server, if there are to be any. `wake` asks for a step.
+    """
+
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    calls: Calls
+    wake: Callable[[], None]
+    looks: Calls | None = None
+
+
+class Assembly(NamedTuple):
+    """A loop, and the plug-ins that it was made with."""
+
+    loop: Loop
+    backend: Any
+    sources: Mapping[str, FlagSource]
+    """By layer; the name of a lone one is empty."""
+
+
+def assemble(
+    config: Config,
+    identity: Identity,
+    journal: Journal,
+    surroundings: Surroundings,
+    observers: Sequence[Observer] = (),
+    inherited: State | None = None,
+) -> Assembly:
+    """Build the plug-ins, open the sources and put the loop together.
+
+    `inherited` is the parent's state if this is the child of a fork. Raises `ConfigError`, and what the backend or a
+    lone source raises when it is built.
+    """
+    wiring = config.wire()
+    backend = wiring.backend.build(identity)
+    sources = open_sources(wiring.sources, identity, surroundings.wake, surroundings.clock)
+    loop = Loop(
+        rules=wiring.rules,
+        policy=config.policy,
+        identity=identity,
+        sources=sources,
+        backend=backend,
+        journal=journal,
+        observers=observers,
+        inherited=inherited,
+        **surroundings._asdict(),
+    )
+    return Assembly(loop, backend, sources)
 
 
 def open_sources(

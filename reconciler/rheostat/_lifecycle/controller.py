@@ -27,16 +27,17 @@ from rheostat._report.status import Snapshot, Status
 
 if TYPE_CHECKING:
     from rheostat._control.loop import Loop
+    from rheostat._lifecycle.assembly import Assembly
 
 _AFTER_A_DEFECT: Final = 1.0
 _HURRY: Final = 1.0
 """Seconds for which a thread that computes gives way sooner while the first flags are waited for."""
 _PARTS: Final = (
     "rheostat._host.calls",
-    "rheostat._lifecycle.assembly",
     "rheostat._control.watch",
     "rheostat._core.machine",
     "rheostat._control.loop",
+    "rheostat._lifecycle.assembly",
 )
 """What the control thread imports, one after the other."""
 _AT_THE_END: Final = "interpreter shutdown"
@@ -285,7 +286,7 @@ class Controller:
         while not self._closing:
             try:
                 with hastened():
-                    self._loop = self._built()
+                    self._loop, _, self._sources = self._built()
                 self._journal.recover("recovered", "the plug-ins could be built", about="plugin")
                 return
             except ConfigError as error:
@@ -300,33 +301,22 @@ class Controller:
                     return
             self._sleep_until(time.monotonic() + self._policy.backoff.delay(self._failures, _random))
 
-    def _built(self) -> "Loop":
+    def _built(self) -> "Assembly":
         """Raises `ConfigError`, and whatever a plug-in does."""
         from rheostat._control.delivery import THREAD_NAME as LOOKING
-        from rheostat._control.loop import Loop
         from rheostat._host.calls import ThreadedCalls
-        from rheostat._lifecycle.assembly import open_sources
+        from rheostat._lifecycle.assembly import Surroundings, assemble
 
-        config, wake = self._config, self._control.ring
-        wiring = config.wire()
-        backend = wiring.backend.build(config.identity())
-        self._sources = open_sources(wiring.sources, config.identity(), wake, time.monotonic)
-        _breathe()
-        return Loop(
-            rules=wiring.rules,
-            policy=config.policy,
-            identity=config.identity(),
-            sources=self._sources,
-            backend=backend,
-            calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
-            looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
-            journal=self._journal,
+        surroundings = Surroundings(
             clock=time.monotonic,
             random=_random,
-            wake=wake,
-            inherited=None if self._fork is None else self._fork.parent_state,
-            observers=self._observers,
+            calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
+            looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
+            wake=self._control.ring,
         )
+        inherited = None if self._fork is None else self._fork.parent_state
+        identity = self._config.identity()
+        return assemble(self._config, identity, self._journal, surroundings, self._observers, inherited)
 
     def _say_who_else_profiles(self) -> None:
         others = ""

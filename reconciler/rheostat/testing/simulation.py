@@ -11,9 +11,8 @@ from typing import Any, Final, NamedTuple, Self
 
 from rheostat import FlagSource, Identity, Observer, State, Status
 from rheostat._config.config import Config, load_config
-from rheostat._control.loop import Loop
 from rheostat._host.calls import Returned, run
-from rheostat._lifecycle.assembly import built_sources, open_sources
+from rheostat._lifecycle.assembly import Surroundings, assemble, built_sources
 from rheostat._report.journal import Journal
 
 from .faulty_backend import BackendCall, FaultyBackend
@@ -114,30 +113,18 @@ class Simulation:
         return load_config(path, env={}, strangers=True)
 
     def _begin(self, inherited: State | None) -> None:
-        config, wiring = self._loaded, self._loaded.wire()
+        config = self._loaded
         identity = Identity(config.application, config.instance, config.tags, self._pid)
-        self.backend: Any = wiring.backend.build(identity)
-        assert isinstance(self.backend, FaultyBackend), "a simulation needs a FaultyBackend"
         self._woken = True
         self._in_flight: _InFlight | None = None
         self._overlapped = False
         journal = Journal(self.log, self.clock, config.secrets)
         journal.who = config.who()
-        self._opened = open_sources(wiring.sources, identity, self._wake, self.clock)
-        self._loop = Loop(
-            rules=wiring.rules,
-            policy=config.policy,
-            identity=identity,
-            sources=self._opened,
-            backend=self.backend,
-            calls=self,
-            journal=journal,
-            clock=self.clock,
-            random=lambda: self._luck,
-            wake=self._wake,
-            observers=self._observers,
-            inherited=inherited,
+        surroundings = Surroundings(clock=self.clock, random=lambda: self._luck, calls=self, wake=self._wake)
+        self._loop, self.backend, self._opened = assemble(
+            config, identity, journal, surroundings, self._observers, inherited
         )
+        assert isinstance(self.backend, FaultyBackend), "a simulation needs a FaultyBackend"
 
     def __enter__(self) -> Self:
         return self
