@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rheostat._host.vendor_log import VendorLog
     from rheostat._lifecycle.reconciler import Reconciler
     from rheostat._lifecycle.start import AlreadyRunning, start
+    from rheostat._report.event import Event, Listener
     from rheostat._report.status import Operation, SourceStatus, Status
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "ConfigError",
     "Desired",
     "Duration",
+    "Event",
     "FilePath",
     "FlagSource",
     "Health",
@@ -57,6 +59,7 @@ __all__ = [
     "Identity",
     "InvalidOptions",
     "KnowsFlags",
+    "Listener",
     "NotReady",
     "Observer",
     "Operation",
@@ -105,6 +108,7 @@ _MODULES = {
     "_lifecycle.reconciler": ["Reconciler"],
     "_contract.secret": ["Secret", "Url"],
     "_core.state": ["State", "Trigger"],
+    "_report.event": ["Event", "Listener"],
     "_report.status": ["Operation", "SourceStatus", "Status"],
     "_core.transition": ["Cause", "Observer", "Transition"],
     "_contract.values": ["Value"],

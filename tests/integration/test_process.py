@@ -80,6 +80,15 @@ def test_the_same_configuration_gives_the_same_reconciler(config: Path, watcher:
         assert reconciler is not another
 
 
+def test_on_event_hears_of_everything_from_the_first_transition_to_the_end(config: Path, watcher: Watcher) -> None:
+    """The application counts what happens, by the names that the log has."""
+    heard: list[rheostat.Event] = []
+    with rheostat.start(config, observers=[watcher], on_event=heard.append):
+        watcher.wait_for(State.RUNNING)
+    assert ["transition", "transition", "closed"] == [each.name for each in heard]
+    assert ["running", "stopped"] == [each.fields["to"] for each in heard[:2]]
+
+
 def test_nudge_makes_it_look_now(config: Path, watcher: Watcher) -> None:
     """A flip is seen at once, though the source is polled rarely."""
     with rheostat.start(config, observers=[watcher]) as reconciler:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rheostat import Duration, Reading
@@ -67,8 +67,13 @@ def verdict_on(found: Sequence[Knowledge], *, killed: bool = False, now: float =
     return decide(rules, POLICY, Facts(found, killed, now), held={})
 
 
+ENDED_WITH_OFF = Knowledge(Reading({"on": False}), NOW - 2 * LEASE, "gone", layer="layer 1")
+FRESH_AND_ON = Knowledge(Reading({"on": True}), layer="layer 2")
+
+
 @settings(max_examples=1000)
 @given(layers())
+@example([ENDED_WITH_OFF, FRESH_AND_ON])
 def test_the_first_layer_that_speaks_and_defines_a_flag_wins(found: list[Knowledge]) -> None:
     """A layer that never answered, or whose lease is over, is passed over, unless it keeps profiling off."""
     told = expected(found)

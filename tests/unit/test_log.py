@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rheostat import Adjustment, Cause, State, Transition, Trigger
+from rheostat import Adjustment, Cause, Event, State, Transition, Trigger
 from rheostat._contract.text import describe
 from rheostat._report.journal import Journal
 from rheostat._report.sinks import Format, LoggerSink, StderrSink
@@ -253,3 +253,49 @@ def test_an_exception_is_described_in_one_short_line() -> None:
     described = [describe(error) for error in (ValueError("a\nb"), ValueError(), Hostile(), ValueError("x" * 10**6))]
     assert ["ValueError: a\\nb", "ValueError", "Hostile: (its text cannot be shown)"] == described[:3]
     assert len(described[3]) < 400
+
+
+# Events
+
+
+def test_a_listener_hears_of_what_the_log_folds(memory: Memory, clock: Clock) -> None:
+    """Each time that something goes wrong is an event; the log has the first alone."""
+    heard: list[Event] = []
+    journal = Journal(memory, clock, listeners=[heard.append])
+    for _ in range(3):
+        journal.complain("source_unavailable", "flag source: gone", about="flag source", also="; in 2 s", reason="gone")
+    journal.recover("source_recovered", "flag source: it answers again", about="flag source")
+    journal.recover("source_recovered", "flag source: it answers again", about="flag source")
+    lost = Event("source_unavailable", logging.WARNING, "flag source: gone; in 2 s", "flag source", {"reason": "gone"})
+    found = Event("source_recovered", logging.INFO, "flag source: it answers again", "flag source", {})
+    assert [lost, lost, lost, found] == heard
+    assert ["flag source: gone; in 2 s", "flag source: it answers again"] == memory.messages
+
+
+def test_an_event_has_the_fields_of_its_record_and_no_secret(memory: Memory, clock: Clock) -> None:
+    """What identifies the process is among them."""
+    heard: list[Event] = []
+    journal = Journal(memory, clock, ["s3cret-token"], [heard.append])
+    journal.who = {"application": "shop"}
+    journal.say(logging.ERROR, "start_failed", "refused: s3cret-token", reason=["s3cret-token"])
+    ((level, event, message, fields),) = memory.records
+    assert [Event("start_failed", level, message, "", fields)] == heard
+    assert "start_failed" == event
+    assert "s3cret" not in str(heard)
+    with pytest.raises(TypeError):
+        heard[0].fields["application"] = "other"  # type: ignore[index]
+
+
+def test_what_a_listener_raises_is_said_once_and_goes_no_further(memory: Memory, clock: Clock) -> None:
+    """The log has its lines all the same, and the other listeners hear."""
+
+    def fail(event: Event) -> None:
+        raise SystemExit(3)
+
+    heard: list[Event] = []
+    journal = Journal(memory, clock, listeners=[fail, heard.append])
+    journal.transition(MADE)
+    journal.transition(MADE)
+    assert ["transition", "transition"] == [each.name for each in heard]
+    assert ["observer_failed", "transition", "transition"] == [event for _, event, _, _ in memory.records]
+    assert "on_event raised: SystemExit: 3" in memory.messages[0]

@@ -12,6 +12,7 @@ from rheostat._core.transition import Observer
 from rheostat._host.forks import FORKS
 from rheostat._host.importing import hastened, import_apart
 from rheostat._host.uwsgi import on_worker as on_uwsgi_worker
+from rheostat._report.event import Listener
 from rheostat._report.journal import Journal
 from rheostat._report.sinks import LoggerSink
 
@@ -149,16 +150,19 @@ def start(
     tags: Mapping[str, str] | None = None,
     instance: str | None = None,
     observers: Sequence[Observer] = (),
+    on_event: Listener | None = None,
     strict: bool = False,
 ) -> "Reconciler":
     """Govern the profiler of this process as the YAML file `config` says; returns at once.
 
     `tags` are added to the configuration's own, `instance` takes the place of its own. Each of `observers` is called,
-    in the control thread, with every `Transition`.
+    in the control thread, with every `Transition`; `on_event` is called with every `Event`, also with those that the
+    log folds because they repeat themselves.
 
-    A second call with the same file, tags and instance gives the same reconciler, with the observers that it has. So
-    does the first call in a process below ``rheostat run`` that is governed already, if these are what the launcher was
-    told; before that (its `start_after`) this call is the one that counts, and the records go to the host's logging.
+    A second call with the same file, tags and instance gives the same reconciler, with the observers and the listener
+    that it has. So does the first call in a process below ``rheostat run`` that is governed already, if these are what the
+    launcher was told; before that (its `start_after`) this call is the one that counts, and the records go to the
+    host's logging.
 
     An invalid file never stops the service: it is logged as one ERROR, and the reconciler that is returned does
     nothing. With `strict` it raises `ConfigError` instead.
@@ -168,7 +172,7 @@ def start(
         with rheostat.start("config.yaml", tags={"version": "1.4"}) as profiling:
             serve()
     """
-    journal = Journal(LoggerSink(), time.monotonic)
+    journal = Journal(LoggerSink(), time.monotonic, listeners=() if on_event is None else (on_event,))
     return govern(config, tags=tags, instance=instance, observers=observers, strict=strict, journal=journal)
 
 

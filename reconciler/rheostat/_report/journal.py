@@ -1,13 +1,15 @@
 """What Rheostat says: one record for each event, to the host's logging or, under the launcher, to stderr."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from rheostat._contract.secret import MASK
 from rheostat._contract.text import LONGEST_LINE, shorten, text_of
 from rheostat._core.desired import Adjustment
 from rheostat._core.transition import Transition
+from rheostat._report.event import Event, EventName, Listener
 from rheostat._report.sinks import Fields, LoggerSink, Sink, StderrSink
 
 REPEAT_AFTER: Final = 60.0
@@ -35,11 +37,19 @@ class _Subject:
 class Journal:
     """Owns what is said and how often; masks secrets. Nothing that goes wrong in it reaches its caller.
 
-    `secrets` may grow after the journal was made. `clock` gives monotonic seconds.
+    `secrets` may grow after the journal was made. `clock` gives monotonic seconds. `listeners` hear of each event, also
+    of those that are not said again; the log is what the sink makes of the others.
     """
 
-    def __init__(self, sink: Sink, clock: Callable[[], float], secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        clock: Callable[[], float],
+        secrets: Iterable[str] = (),
+        listeners: Sequence[Listener] = (),
+    ) -> None:
         self.sink = sink
+        self._listeners = listeners
         self.clock = clock
         self.secrets = secrets
         self.who: Fields = {}
@@ -52,7 +62,28 @@ class Journal:
         if isinstance(self.sink, LoggerSink):
             self.sink = StderrSink("text", least=logging.ERROR)
 
-    def say(self, level: int, event: str, message: str, **fields: Any) -> None:
+    def say(self, level: int, event: EventName, message: str, **fields: Any) -> None:
+        self._tell(event, level, message, "", fields)
+        self._write(level, event, message, fields)
+
+    def _tell(self, event: EventName, level: int, message: str, about: str, fields: Fields) -> None:
+        """Without a lock: the listeners are the application's code."""
+        for listener in self._listeners:
+            try:
+                masked = MappingProxyType(self.masked({**self.who, **fields}))
+                listener(Event(event, level, self.mask(message), about, masked))
+            except BaseException as error:
+                self._say_listener_failed(listener, error)
+
+    def _say_listener_failed(self, listener: Listener, error: BaseException) -> None:
+        """In the log alone: it would fail again if it heard of it."""
+        about = f"listener {id(listener)}"
+        if about not in self._subjects:
+            self._subjects[about] = _Subject()
+            text = f"on_event raised: {self.describe(error)}; the service and its profiler are not affected"
+            self._write(logging.WARNING, "observer_failed", text, {})
+
+    def _write(self, level: int, event: EventName, message: str, fields: Fields) -> None:
         try:
             self.sink.write(level, event, self.mask(message), self.masked({**self.who, **fields}))
         # A host's handler or filter may raise anything; a log line is not worth the control thread.
@@ -89,12 +120,20 @@ class Journal:
                 self.complain("adjusted", f"adjusted {each}", about=f"adjusted {each.setting}", **each._asdict())
 
     def complain(
-        self, event: str, message: str, *, about: str, level: int = logging.WARNING, also: str = "", **fields: Any
+        self,
+        event: EventName,
+        message: str,
+        *,
+        about: str,
+        level: int = logging.WARNING,
+        also: str = "",
+        **fields: Any,
     ) -> None:
         """Log what keeps going wrong: at once when it is new, then at most once a minute, with a count.
 
         What varies from one time to the next belongs into `also`, or the repeats are not recognised.
         """
+        self._tell(event, level, message + also, about, fields)
         now = self.clock()
         subject = self._subjects.setdefault(about, _Subject())
         said = subject.said
@@ -110,14 +149,14 @@ class Journal:
             del said[min(said, key=lambda each: said[each].at)]
         said[message] = _Complaint(now)
         subject.is_open = True
-        self.say(level, event, message + also + times, **fields)
+        self._write(level, event, message + also + times, fields)
 
-    def once(self, event: str, message: str, *, about: str, level: int = logging.WARNING) -> None:
+    def once(self, event: EventName, message: str, *, about: str, level: int = logging.WARNING) -> None:
         """Log what is wrong the first time only."""
         if about not in self._subjects:
             self.complain(event, message, about=about, level=level)
 
-    def recover(self, event: str, message: str, *, about: str, flaps: bool = False) -> None:
+    def recover(self, event: EventName, message: str, *, about: str, flaps: bool = False) -> None:
         """Log that something complained about is well again; otherwise nothing.
 
         What `flaps` may fail again in a second: its complaints are not forgotten, so that they too are said once a
@@ -130,7 +169,8 @@ class Journal:
         if not flaps or all(self.clock() - each.at >= REPEAT_AFTER for each in subject.said.values()):
             del self._subjects[about]
         if was_open:
-            self.say(logging.INFO, event, message)
+            self._tell(event, logging.INFO, message, about, {})
+            self._write(logging.INFO, event, message, {})
 
     def describe(self, error: BaseException) -> str:
         """An exception in one short line without secrets."""
