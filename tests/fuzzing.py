@@ -352,7 +352,7 @@ class ConfigReader:
 
     def read(self, path: Path) -> Sequence[object]:
         try:
-            config = load_config(path, env=ENV, strangers=True)
+            config = load_config(path, env=ENV, third_party=True)
         except ConfigError as error:
             well_formed(error, path, path.read_bytes())
             return [str(error), error.problems]

@@ -285,7 +285,7 @@ LEASE: Final = [
     Mutant(
         "a silent layer whose last word was off is passed over",
         "precedence",
-        "if rules.enabled.flag is not None and settle(rules.enabled, layer.reading, held).value is not True",
+        "if rules.enabled.flag is not None and resolve_setting(rules.enabled, layer.reading, held).value is not True",
         "if False",
     ),
     Mutant(

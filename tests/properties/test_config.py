@@ -31,7 +31,7 @@ def read(data: bytes) -> Config | ConfigError:
         path = Path(folder, "config.yaml")
         path.write_bytes(data)
         try:
-            return load_config(path, env={"TOKEN": SECRET}, strangers=True)
+            return load_config(path, env={"TOKEN": SECRET}, third_party=True)
         except ConfigError as raised:
             error = raised
     well_formed(error, path, data)

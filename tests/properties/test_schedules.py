@@ -43,4 +43,4 @@ def test_each_generated_configuration_is_valid(config: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.yaml")
         path.write_text(config)
-        assert load_config(path, env={}, strangers=True).wire().rules.wanted
+        assert load_config(path, env={}, third_party=True).wire().rules.wanted

@@ -737,7 +737,7 @@ def test_a_strangers_options_are_checked_like_ours(
 ) -> None:
     """Options and settings are decoded in one go, with places and hints."""
     document = HEAD + ENABLED + f"backend: {{kind: '{stranger(STRANGER)}'{options}}}\nsettings: {{{settings}}}"
-    found = problems(document, strangers=True)
+    found = problems(document, third_party=True)
     assert len(expected) == len(found)
     assert all(part in problem for part, problem in zip(expected, found, strict=True))
 
@@ -757,15 +757,15 @@ def test_a_strangers_options_are_checked_like_ours(
 def test_a_stranger_that_breaks_the_contract_is_an_error_of_its_section(
     problems: Problems, stranger: Callable[[str], str], source: str
 ) -> None:
-    """Whatever a stranger's class is or raises, `check` says so at the section, not with a traceback."""
+    """Whatever a third-party class is or raises, `check` says so at the section, not with a traceback."""
     document = HEAD + ENABLED + f"backend: {{kind: '{stranger(source)}', port: 1}}\nsettings: {{depth: 7}}\n"
-    found = problems(document, strangers=True)
+    found = problems(document, third_party=True)
     assert any(": backend" in each or ": settings" in each for each in found)
 
 
 def test_an_unknown_kind_is_told_where_it_stands(problems: Problems) -> None:
     """With the kinds there are, and the nearest."""
-    [problem] = problems(WHOLE.replace("kind: pyroscope", "kind: pyroscop"), strangers=True)
+    [problem] = problems(WHOLE.replace("kind: pyroscope", "kind: pyroscop"), third_party=True)
     assert (
         "4:17: backend.kind: found 'pyroscop', expected one of noop, pyroscope, or package.module:Class "
         "(did you mean 'pyroscope'?)"

@@ -8,7 +8,7 @@ import pytest
 
 from rheostat import Cause, Desired, Duration, Reading
 from rheostat._control.watch import Watch
-from rheostat._core.knowledge import IGNORANCE, Knowledge, learn, lose
+from rheostat._core.knowledge import NEVER_READ, Knowledge, learn, lose
 from rheostat._core.policy import Policy
 from rheostat._core.precedence import Facts, Verdict, decide, explain
 from rheostat._core.rules import Rules, Setting
@@ -39,7 +39,7 @@ def test_only_what_is_wanted_is_kept_and_it_is_a_copy() -> None:
 
 def test_a_layer_that_is_stale_from_the_beginning_has_begun() -> None:
     """Once its lease is over it is passed over, and the next layer decides."""
-    first = learn(Reading({"on": False}, stale_since=0.0), ["on"], 0.0, IGNORANCE._replace(layer="layer 1"))
+    first = learn(Reading({"on": False}, stale_since=0.0), ["on"], 0.0, NEVER_READ._replace(layer="layer 1"))
     layers = [first, Knowledge(ON, layer="layer 2")]
     assert decide(RULES, POLICY, Facts(layers, False, LEASE), held={}).desired.on
 
@@ -108,9 +108,9 @@ def test_a_good_reading_ends_the_lease() -> None:
         (Knowledge(ON, stale_since=0.0), False, LEASE, "lease", False),
         (Knowledge(ON), True, 0.0, "kill_switch", False),
         (Knowledge(ON, stale_since=0.0), True, LEASE, "kill_switch", False),
-        (IGNORANCE, False, 0.0, "source", False),
-        (lose(IGNORANCE, "gone", None, 0.0), False, 1.0, "source", False),
-        (IGNORANCE, True, 0.0, "kill_switch", False),
+        (NEVER_READ, False, 0.0, "source", False),
+        (lose(NEVER_READ, "gone", None, 0.0), False, 1.0, "source", False),
+        (NEVER_READ, True, 0.0, "kill_switch", False),
         (Knowledge(Reading({})), False, 0.0, None, False),
     ],
 )

@@ -10,10 +10,10 @@ from rheostat._contract.values import Unreadable, Value, read_as
 
 
 class Loud(int):
-    """An int whose methods are a stranger's code."""
+    """An int whose methods are third-party code."""
 
     def __eq__(self, other: object) -> bool:
-        raise AssertionError("a stranger's code ran")
+        raise AssertionError("third-party code ran")
 
     __hash__ = int.__hash__
     __lt__ = __gt__ = __int__ = __index__ = __eq__  # type: ignore[assignment]
@@ -23,7 +23,7 @@ class Unhashable(type):
     """A type of types that compares by something else than identity cannot be a key."""
 
     def __eq__(cls, other: object) -> bool:
-        raise AssertionError("a stranger's code ran")
+        raise AssertionError("third-party code ran")
 
 
 class OfUnhashableType(metaclass=Unhashable):

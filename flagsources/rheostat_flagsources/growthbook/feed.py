@@ -149,7 +149,7 @@ class Feed:
                 if self._fetch() and not told:
                     # The stream should have told of the change: it is dead, and another takes its place.
                     self._end_stream()
-                self._settle("", None)
+                self._record("", None)
                 retries = backoff
                 # Not all processes of a fleet at the same moment.
                 pause = self._server.poll_interval * _RANDOM.uniform(0.9, 1.0)
@@ -158,7 +158,7 @@ class Feed:
                 retry_after = getattr(error, "retry_after", 0.0)
                 self._not_before = time.monotonic() + retry_after
                 pause = max(delay, retry_after)
-                self._settle(self._in_words(error), time.monotonic() + pause)
+                self._record(self._in_words(error), time.monotonic() + pause)
             self._closed.wait(_LEAST_DISTANCE)
             told = self._fetch_now.wait(max(0.0, pause - _LEAST_DISTANCE))
             self._wait_as_told()
@@ -192,7 +192,7 @@ class Feed:
     def _backoff(self, longest: float) -> Any:
         return self._sse_config.RetryDelayStrategy.default(longest, jitter_multiplier=0.5)
 
-    def _settle(self, trouble: str, retry_at: float | None) -> None:
+    def _record(self, trouble: str, retry_at: float | None) -> None:
         changed = trouble != self.trouble
         self.trouble, self.retry_at = trouble, retry_at
         if changed:

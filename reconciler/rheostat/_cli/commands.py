@@ -134,7 +134,7 @@ def _load(options: argparse.Namespace) -> Config:
         # It is the application's code.
         except BaseException as error:
             raise ConfigError([Problem(Place("--import"), "", f"{module}: {describe(error)}", "a module")]) from None
-    return load_config(options.config, tags=dict(options.tag), instance=options.instance, strangers=True)
+    return load_config(options.config, tags=dict(options.tag), instance=options.instance, third_party=True)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -161,7 +161,7 @@ def _findings(config: Config) -> list[str]:
     for name, plugin in (*sources, ("backend", wiring.backend)):
         try:
             plugin.build(config.identity())
-        # A stranger's constructor may raise anything.
+        # A third-party constructor may raise anything.
         except BaseException as error:
             findings.append(f"{name}: it cannot be built: {journal.describe(error)}")
     return findings
@@ -175,7 +175,7 @@ def _unreachable(config: Config) -> list[str]:
         backend = config.wire().backend.build(config.identity())
         if isinstance(backend, Reachable):
             backend.reach(PATIENCE)
-    # What cannot be built has been found already; a stranger's backend may raise anything.
+    # What cannot be built has been found already; a third-party backend may raise anything.
     except BaseException as error:
         findings.append(f"backend: {journal.describe(error)}")
     return findings

@@ -78,7 +78,7 @@ class _Look(NamedTuple):
 
 
 def _look(config: Config, wiring: Wiring) -> _Look:
-    """What the sources say, once they do or their time is up. Their constructors, too, are strangers' code."""
+    """What the sources say, once they do or their time is up. Their constructors, too, are third-party code."""
     bell = Wake()
     sources: Mapping[str, FlagSource] = {}
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
@@ -111,7 +111,7 @@ def _other_flags(sources: Mapping[str, FlagSource], seen: Seen, wanted: Collecti
     if all(any(flag in each.values for each in readings.values()) for flag in wanted):
         return known
     for source in (sources[layer] for layer in readings):
-        # Strangers' code, and only for a hint.
+        # Third-party code, and only for a hint.
         with suppress(BaseException):
             if isinstance(source, KnowsFlags):
                 known.update(each for each in islice(source.known_flags(), _MOST_FLAGS) if type(each) is str)

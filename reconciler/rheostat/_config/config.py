@@ -79,9 +79,9 @@ class Wiring(NamedTuple):
 
 
 class Config(NamedTuple):
-    """A configuration that has been read and found valid, as far as that is known without strangers' classes.
+    """A configuration that has been read and found valid, as far as that is known without third-party classes.
 
-    `secrets` are the texts that must never be printed; strangers' options add to it when they are wired.
+    `secrets` are the texts that must never be printed; third-party options add to it when they are wired.
     """
 
     path: str
@@ -93,7 +93,7 @@ class Config(NamedTuple):
     sections: "Sections"
     secrets: list[str]
     wiring: Wiring | None = None
-    """What `wire` gives, where no stranger's class was needed for it."""
+    """What `wire` gives, where no third-party class was needed for it."""
 
     def __repr__(self) -> str:
         """Without the sections and the secrets."""
@@ -112,7 +112,7 @@ class Config(NamedTuple):
         if self.wiring is not None:
             return self.wiring
         decoder = Decoder(os.path.dirname(self.path), Problems(), self.secrets)
-        wiring = _wire(self.sections, decoder, strangers=True)
+        wiring = _wire(self.sections, decoder, third_party=True)
         if decoder.problems or wiring is None:
             raise ConfigError(decoder.problems)
         return wiring
@@ -133,13 +133,13 @@ def load_config(
     tags: Mapping[str, str] | None = None,
     instance: str | None = None,
     env: Mapping[str, str] | None = None,
-    strangers: bool = False,
+    third_party: bool = False,
 ) -> Config:
     """Read a configuration file; `env` (default: the environment) fills ``${VAR}``.
 
     `tags` are added to its own, `instance` takes the place of its own.
 
-    Built-in plug-ins' sections are checked here too; a stranger's class is only imported for `strangers`, and by
+    Built-in plug-ins' sections are checked here too; a third-party class is only imported for `third_party`, and by
     `Config.wire`.
 
     Raises `ConfigError` with every problem at once.
@@ -159,7 +159,7 @@ def load_config(
         enabled=_node(tree, "enabled"),
         settings=_node(tree, "settings"),
     )
-    wiring = _wire(sections, decoder, strangers=strangers)
+    wiring = _wire(sections, decoder, third_party=third_party)
     if decoder.problems:
         raise ConfigError(decoder.problems)
     return Config(
@@ -236,24 +236,24 @@ def _section(family: Family, node: Node | None, path: str, decoder: Decoder) -> 
     return Section(family, kind.text, kind.place, MappingNode(node.place, options), path)
 
 
-def _wire(sections: Sections, decoder: Decoder, *, strangers: bool) -> Wiring | None:
+def _wire(sections: Sections, decoder: Decoder, *, third_party: bool) -> Wiring | None:
     sources = {
         section.layer: plugin
         for section in sections.sources
-        if section is not None and (plugin := _plugin(section, decoder, strangers=strangers)) is not None
+        if section is not None and (plugin := _plugin(section, decoder, third_party=third_party)) is not None
     }
-    backend = _plugin(sections.backend, decoder, strangers=strangers)
+    backend = _plugin(sections.backend, decoder, third_party=third_party)
     rules = _rules(sections, backend, decoder)
     if len(sources) < len(sections.sources) or backend is None or rules is None:
         return None
     return Wiring(MappingProxyType(sources), backend, rules)
 
 
-def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Plugin | None:
+def _plugin(section: Section | None, decoder: Decoder, *, third_party: bool) -> Plugin | None:
     if section is None:
         return None
     try:
-        if not (strangers or section.is_builtin):
+        if not (third_party or section.is_builtin):
             section.family.look_up(section.kind)
             return None
         cls = section.family.resolve(section.kind)
@@ -268,7 +268,7 @@ def _plugin(section: Section | None, decoder: Decoder, *, strangers: bool) -> Pl
         return Plugin(cls, decoder.section(cls.Options, section.options, section.path, beside=("kind",)))
     except TooManyProblems:
         raise
-    # What a stranger calls Options may raise anything.
+    # What a third party calls Options may raise anything.
     except Exception as error:
         _blame_plugin(section, error, "options that are a frozen, keyword-only dataclass of known types", decoder)
         return None

@@ -67,7 +67,7 @@ class Family(NamedTuple):
             loaded: Any = import_apart(module)
             for part in name.split("."):
                 loaded = getattr(loaded, part)
-        # The module is a stranger's code: it may raise anything, SystemExit included, and must not end the host.
+        # The module is third-party code: it may raise anything, SystemExit included, and must not end the host.
         except BaseException as error:
             raise BrokenPlugin(self, kind, describe(error)) from error
         if not isinstance(loaded, type):

@@ -39,7 +39,7 @@ def describe(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """An exception in full, secrets included; its text is a stranger's, and may raise."""
+    """An exception in full, secrets included; its text is foreign, and may raise."""
     try:
         text = str(error)
     except BaseException:

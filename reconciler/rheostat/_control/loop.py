@@ -16,9 +16,9 @@ from rheostat._contract.values import Value
 from rheostat._control.delivery import Delivery
 from rheostat._control.history import History
 from rheostat._control.operation import Call, CallSlot
-from rheostat._control.watch import UNSEEN, Watch
+from rheostat._control.watch import NOTHING_SEEN, Watch
 from rheostat._core.desired import OFF, Desired, same_settings
-from rheostat._core.knowledge import IGNORANCE
+from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.next_step import Act, Session, next_step
 from rheostat._core.policy import Policy
 from rheostat._core.precedence import INITIAL, Facts, Verdict, decide, explain
@@ -73,9 +73,9 @@ class Loop:
         self._delivery = Delivery(backend, policy.reach, looks, journal, wake, random)
 
         self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
-        self._seen = UNSEEN
+        self._seen = NOTHING_SEEN
         self._verdict: Verdict = INITIAL
-        self._cause = Cause("source", detail=IGNORANCE.reason)
+        self._cause = Cause("source", detail=NEVER_READ.reason)
 
         self._session = Session()
         self._next: Act = next_step(State.STOPPED, OFF, self._session, self._gate, closing=False)
@@ -86,7 +86,7 @@ class Loop:
         self._closing = False
         self._is_last_stop = False
         self._changed = True
-        self.snapshot = Snapshot(pid=identity.pid, source_reason=IGNORANCE.reason)
+        self.snapshot = Snapshot(pid=identity.pid, source_reason=NEVER_READ.reason)
 
     def close(self) -> None:
         """From now on only stop; `finished` tells when that is done. May be called from any thread."""

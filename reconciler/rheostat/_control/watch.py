@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from rheostat._contract.flagsource import FlagSource, NotReady, Reading, SourceUnavailable
 from rheostat._contract.options import FilePath
-from rheostat._core.knowledge import IGNORANCE, Knowledge, learn, lose
+from rheostat._core.knowledge import NEVER_READ, Knowledge, learn, lose
 from rheostat._report.journal import Journal
 
 KILL_SWITCH_INTERVAL: Final = 1.0
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
         return "; ".join(each.trouble for each in self.layers if each.reason)
 
 
-UNSEEN: Final = Seen((IGNORANCE,), killed=False)
+NOTHING_SEEN: Final = Seen((NEVER_READ,), killed=False)
 
 
 class Watch:
@@ -49,14 +49,14 @@ class Watch:
         kill_switch: FilePath | None,
         journal: Journal,
     ) -> None:
-        self._layers = [_Layer(name, source, wanted, journal) for name, source in sources.items()]
+        self._layers = [_WatchedSource(name, source, wanted, journal) for name, source in sources.items()]
         self._kill_switch = kill_switch
         self._journal = journal
-        self._seen = UNSEEN
+        self._seen = NOTHING_SEEN
 
     def look(self, now: float) -> Seen:
         killed = self._kill_switch is not None and self._exists(self._kill_switch)
-        changed = killed != self._seen.killed or self._seen is UNSEEN
+        changed = killed != self._seen.killed or self._seen is NOTHING_SEEN
         for layer in self._layers:
             changed |= layer.look(now)
         if changed:
@@ -88,7 +88,7 @@ class Watch:
         return True
 
 
-class _Layer:
+class _WatchedSource:
     """Owns what is known of one source's flags, whatever it gives, raises or returns."""
 
     def __init__(self, name: str, source: FlagSource, wanted: Mapping[str, type], journal: Journal) -> None:
@@ -97,7 +97,7 @@ class _Layer:
         self._journal = journal
         self._last: Reading | None = None
         self._called = f"flag source {name}" if name else "flag source"
-        self.known = IGNORANCE._replace(layer=name)
+        self.known = NEVER_READ._replace(layer=name)
 
     def look(self, now: float) -> bool:
         """Ask the source; tells whether what is known has changed."""
@@ -135,7 +135,7 @@ class _Layer:
             self._tell()
 
     def _why(self, error: BaseException) -> tuple[str, float | None]:
-        """The reason in one short line, and when it will try again; the exception is a stranger's, whatever it is."""
+        """The reason in one short line, and when it will try again; the exception is foreign, whatever it is."""
         with suppress(BaseException):
             if isinstance(error, SourceUnavailable):
                 retry_at = None if error.retry_at is None else float(error.retry_at)

@@ -33,14 +33,14 @@ class Knowledge(NamedTuple):
         return f"{self.layer}: {self.reason}" if self.layer and self.reason else self.reason
 
 
-IGNORANCE: Final = Knowledge(reason="the source has not answered yet", is_beginning=True)
+NEVER_READ: Final = Knowledge(reason="the source has not answered yet", is_beginning=True)
 
 
 def learn(
     reading: Reading,
     wanted: Collection[str],
     now: float,
-    before: Knowledge = IGNORANCE,
+    before: Knowledge = NEVER_READ,
     clean: Callable[[str], str] = shorten,
 ) -> Knowledge:
     """What a reading that the source gave amounts to, after what was known before; `clean` makes its texts fit to show.

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.values import Value
 from rheostat._core.desired import NO_SETTINGS, OFF, Adjustment, Desired
-from rheostat._core.knowledge import IGNORANCE, Knowledge, overlay
+from rheostat._core.knowledge import NEVER_READ, Knowledge, overlay
 from rheostat._core.policy import Policy
-from rheostat._core.rules import ENABLED, Resolution, Rules, resolve, settle
+from rheostat._core.rules import ENABLED, Resolution, Rules, resolve, resolve_setting
 from rheostat._core.transition import Cause
 
 
@@ -97,7 +97,7 @@ def _lease(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]
         if layer.holds(lease, facts.now):
             return None
         assert layer.reading is not None
-        if rules.enabled.flag is not None and settle(rules.enabled, layer.reading, held).value is not True:
+        if rules.enabled.flag is not None and resolve_setting(rules.enabled, layer.reading, held).value is not True:
             return _expiry(layer, lease)
     expired = next((each for each in _silent(policy, facts) if each.reading is not None), None)
     return None if expired is None else _expiry(expired, lease)
@@ -141,7 +141,7 @@ PRECEDENCE: Final = (
 )
 """The strongest first."""
 
-INITIAL: Final = Verdict(decided_by=Cause("source", detail=IGNORANCE.reason))
+INITIAL: Final = Verdict(decided_by=Cause("source", detail=NEVER_READ.reason))
 
 
 def explain(rules: Rules, before: Verdict, after: Verdict) -> Cause:

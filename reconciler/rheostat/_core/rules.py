@@ -99,7 +99,7 @@ class Resolution(NamedTuple):
 
 def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolution:
     """Turn what a source knows into desired state, each setting by itself: a bad one never touches another."""
-    outcomes = {setting.name: settle(setting, reading, held) for setting in rules.all}
+    outcomes = {setting.name: resolve_setting(setting, reading, held) for setting in rules.all}
     enabled = outcomes.pop(ENABLED)
     on = enabled.value is True and not enabled.off and not any(each.off for each in outcomes.values())
     settings = {name: each.value for name, each in outcomes.items() if each.value is not None}
@@ -115,7 +115,7 @@ def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolu
     )
 
 
-def settle(setting: Setting, reading: Reading, held: Mapping[str, Value]) -> Outcome:
+def resolve_setting(setting: Setting, reading: Reading, held: Mapping[str, Value]) -> Outcome:
     """What one setting becomes."""
     flag = setting.flag
     if flag is None:

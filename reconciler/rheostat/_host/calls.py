@@ -5,7 +5,7 @@ from _thread import get_native_id
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from rheostat._host.runtime import green_threads, linger
+from rheostat._host.runtime import block_forever, green_threads
 
 THREAD_NAME: Final = "rheostat-call"
 
@@ -57,7 +57,7 @@ class ThreadedCalls(NamedTuple):
             body()
             # Green itself, if it was made when threads were green already, it shares the caller's native thread.
             if green_threads() and get_native_id() != caller:
-                linger()
+                block_forever()
 
         try:
             threading.Thread(target=alone, name=self.name, daemon=True).start()

@@ -77,7 +77,7 @@ class ControlThread:
             self.is_lacking = True
             self._on_lack(error)
 
-    def get_back(self) -> None:
+    def restart_if_lost(self) -> None:
         """Try again where a fork has left us without one."""
         # Whoever else is at it does it; a signal's handler must not wait.
         if not self.is_lacking or not self._parking.acquire(blocking=False):
@@ -141,7 +141,7 @@ class ControlThread:
             self._has_parked = False
             self.start_soon()
         else:
-            self.get_back()
+            self.restart_if_lost()
 
     def _look_for_native_company(self, session: int) -> None:
         """Whether there are threads that Python does not know. A fork is not to wait for that, so it is seldom done."""

@@ -37,7 +37,7 @@ class _Forks:
         """Called first of all in the child of a fork."""
 
     @contextmanager
-    def held_off(self, after: float = 0.0) -> Iterator[None]:
+    def delaying_forks(self, after: float = 0.0) -> Iterator[None]:
         """One thread at a time, and no fork of another until it is done, nor for `after` seconds, nor the end."""
         if not self._is_registered:
             self._is_registered = True
@@ -74,7 +74,7 @@ class _Forks:
         if left > 0:
             time.sleep(min(left, _PATIENCE))
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Others need no longer be held off; in the parent, or before the fork where nobody is left."""
         # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
         if self.forking == get_ident():
@@ -102,4 +102,4 @@ def hold_off_forks(after: float = 0.0) -> AbstractContextManager[None]:
     For what a child must not inherit half done. Nor does the end of the interpreter, for what crashes it: native code
     that does not bear it, such as OpenSSL's while it loads certificates.
     """
-    return FORKS.held_off(after)
+    return FORKS.delaying_forks(after)

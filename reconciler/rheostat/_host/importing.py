@@ -25,7 +25,7 @@ def import_apart(name: str) -> Any:
     Its packages come first: were it the first, its lock would be held while they are imported, and a thread that
     imports them might want it.
     """
-    with FORKS.held_off(), hastened():
+    with FORKS.delaying_forks(), hastened():
         return [importlib.import_module(each) for each in accumulate(name.split("."), "{}.{}".format)][-1]
 
 

@@ -58,7 +58,7 @@ def in_main_thread() -> bool:
     return get_native_id() == os.getpid()
 
 
-def linger() -> None:
+def block_forever() -> None:
     """Never return: under green threads the end of a native thread, which they do not know, is an error message."""
     lock = allocate_lock()
     lock.acquire()

@@ -80,13 +80,13 @@ def open_sources(
     What a lone source raises is raised; of several, one that fails is passed over.
     """
     if len(plugins) > 1:
-        return {name: _Layer(plugin, identity, changed, clock) for name, plugin in plugins.items()}
+        return {name: _RebuiltSource(plugin, identity, changed, clock) for name, plugin in plugins.items()}
     return {name: _opened(plugin, identity, changed) for name, plugin in plugins.items()}
 
 
 def built_sources(opened: Mapping[str, FlagSource]) -> Mapping[str, FlagSource]:
     """What `open_sources` has opened, as the plug-ins made it, without the layers that cannot be built."""
-    own = {name: source.source if isinstance(source, _Layer) else source for name, source in opened.items()}
+    own = {name: source.source if isinstance(source, _RebuiltSource) else source for name, source in opened.items()}
     return {name: source for name, source in own.items() if source is not None}
 
 
@@ -102,7 +102,7 @@ def _opened(plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> 
     return source
 
 
-class _Layer:
+class _RebuiltSource:
     """Builds a source, and tries again until that works, so that the other layers work meanwhile."""
 
     Options: ClassVar[type] = dict

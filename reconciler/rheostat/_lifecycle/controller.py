@@ -14,14 +14,14 @@ from rheostat._config.problem import ConfigError
 from rheostat._contract.backend import PermanentError
 from rheostat._contract.flagsource import FlagSource
 from rheostat._contract.text import describe
-from rheostat._core.knowledge import IGNORANCE
+from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.state import State
 from rheostat._core.transition import Observer
 from rheostat._host.control_thread import ControlThread, Parked
 from rheostat._host.exits import Exits
 from rheostat._host.forks import FORKS
 from rheostat._host.importing import hastened, import_apart
-from rheostat._host.runtime import green_threads, in_main_thread, is_embedded, linger, other_profilers
+from rheostat._host.runtime import block_forever, green_threads, in_main_thread, is_embedded, other_profilers
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot, Status
 
@@ -93,7 +93,7 @@ class Controller:
         """What a loop does not know of."""
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
-        self._before_loop = Snapshot(pid=os.getpid(), source_reason=IGNORANCE.reason)
+        self._before_loop = Snapshot(pid=os.getpid(), source_reason=NEVER_READ.reason)
 
     def begin(self) -> None:
         """Start the control thread; where there is none to be had, say so and be over."""
@@ -127,7 +127,7 @@ class Controller:
         return snapshot._replace(closed=self._ended.is_set(), error=error).at(time.monotonic())
 
     def nudge(self) -> None:
-        self._control.get_back()
+        self._control.restart_if_lost()
         self._control.ring()
 
     def close(self, timeout: float | None = None) -> bool:
@@ -180,7 +180,7 @@ class Controller:
     def _run(self) -> None:
         """In the control thread; anew after each fork that has parked it."""
         try:
-            self._settle()
+            self._begin_in_this_process()
             if self._loop is None:
                 self._assemble()
             if self._loop is not None:
@@ -194,15 +194,15 @@ class Controller:
         self._end()
 
     def _end(self) -> None:
-        self._let_go()
+        self._close_sources()
         if self._loop is not None:
             self._say_closed()
         self._ended.set()
         self._exits.unregister()
         if green_threads():
-            linger()
+            block_forever()
 
-    def _settle(self) -> None:
+    def _begin_in_this_process(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
         self._trouble = ""
         self._journal.recover("recovered", "Rheostat has its thread again", about="thread")
@@ -221,7 +221,7 @@ class Controller:
             self._trouble = refusal
         return bool(refusal)
 
-    def _let_go(self) -> None:
+    def _close_sources(self) -> None:
         for name, source in self._sources.items():
             try:
                 source.close()
@@ -320,7 +320,7 @@ class Controller:
 
     def _say_who_else_profiles(self) -> None:
         others = ""
-        # What they say of themselves is strangers' code.
+        # What they say of themselves is third-party code.
         with suppress(Exception):
             others = ", ".join(other_profilers())
         if others:
@@ -350,10 +350,10 @@ def _load_loop() -> None:
     with hastened():
         for name in _PARTS:
             import_apart(name)
-            _breathe()
+            _yield_gil()
 
 
-def _breathe() -> None:
+def _yield_gil() -> None:
     """Let go of the interpreter's lock for a moment."""
     time.sleep(0)
 

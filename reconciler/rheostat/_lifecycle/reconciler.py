@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from rheostat._config.config import Config
-from rheostat._core.knowledge import IGNORANCE
+from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.policy import Policy
 from rheostat._core.transition import Observer
 from rheostat._host.exits import Exits
@@ -86,7 +86,7 @@ class Reconciler:
         self._waits_for_workers = False
         self._is_beginning = False
         """Until its controller is made, which in the child of a fork a thread does."""
-        self._why_no_flags = IGNORANCE.reason
+        self._why_no_flags = NEVER_READ.reason
 
     def status(self) -> Status:
         """What is true now. Never blocks; ages are those of this moment."""
@@ -140,7 +140,7 @@ class Reconciler:
         self._waits_for_workers = not self._error and bool(self._why_no_flags)
         if self._error or self._waits_for_workers:
             return
-        self._why_no_flags = IGNORANCE.reason
+        self._why_no_flags = NEVER_READ.reason
         self._is_beginning = True
         controller = self._made_controller()
         if controller is not None:
@@ -174,7 +174,7 @@ class Reconciler:
         self._is_beginning, self._waits_for_workers, self._controller = True, False, None
         _LEFT_BEHIND.append(parent)
         self.park = self.unpark = bool
-        self._why_no_flags = IGNORANCE.reason
+        self._why_no_flags = NEVER_READ.reason
         goes_on = self._policy.fork_policy != "off" and (parent is None or parent.goes_on_in_children)
         is_wanted = waited or goes_on
         self._error = self._refusal() if is_wanted else ""

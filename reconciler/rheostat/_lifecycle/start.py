@@ -68,7 +68,7 @@ class _Process:
 
     def begin(self, asked: Asked, config: Config, made: "Reconciler") -> "Reconciler":
         """Make it current and begin, unless another thread has been quicker."""
-        with FORKS.held_off():
+        with FORKS.delaying_forks():
             from rheostat._host import fork_warnings
 
             self._warnings = fork_warnings
@@ -101,14 +101,14 @@ class _Process:
         finally:
             if is_alone:
                 # Nobody is left to be held off, and what is done before the fork need not be done after it.
-                FORKS.let_go()
+                FORKS.release()
             self._warnings.before_fork(is_alone)
 
     def _after_fork(self) -> None:
         # Each function that is called here, and each object, makes the host copy memory that the child shares.
         try:
             if FORKS.forking:
-                FORKS.let_go()
+                FORKS.release()
         finally:
             current = self._current
             if current is not None:
@@ -160,8 +160,8 @@ def start(
     log folds because they repeat themselves.
 
     A second call with the same file, tags and instance gives the same reconciler, with the observers and the listener
-    that it has. So does the first call in a process below ``rheostat run`` that is governed already, if these are what the
-    launcher was told; before that (its `start_after`) this call is the one that counts, and the records go to the
+    that it has. So does the first call in a process below ``rheostat run`` that is governed already, if these are what
+    the launcher was told; before that (its `start_after`) this call is the one that counts, and the records go to the
     host's logging.
 
     An invalid file never stops the service: it is logged as one ERROR, and the reconciler that is returned does

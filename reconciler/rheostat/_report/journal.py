@@ -177,7 +177,7 @@ class Journal:
         return self.clean(text_of(error))
 
     def clean(self, text: str) -> str:
-        """What a stranger says, in one short line without secrets, which are masked before anything is cut."""
+        """Foreign text, in one short line without secrets, which are masked before anything is cut."""
         return shorten(self.mask(text), LONGEST_LINE)
 
     def mask(self, text: str) -> str:

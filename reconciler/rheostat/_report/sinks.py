@@ -28,7 +28,7 @@ class LoggerSink:
         if LOGGER.isEnabledFor(level):
             extra = {f"rheostat_{name}": value for name, value in {"event": event, **fields}.items()}
             # A handler writes under locks of streams, which the interpreter does not renew in a forked child.
-            with FORKS.held_off():
+            with FORKS.delaying_forks():
                 LOGGER.log(level, message, extra=extra)
 
 

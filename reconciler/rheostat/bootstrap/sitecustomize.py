@@ -128,7 +128,7 @@ class _Bootstrap(object):
         self._import_and_attach()
         surroundings = sys.modules.get("rheostat._host.runtime")
         if surroundings is not None and surroundings.green_threads():
-            surroundings.linger()
+            surroundings.block_forever()
 
     def _import_and_attach(self):
         try:

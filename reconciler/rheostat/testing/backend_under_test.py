@@ -55,6 +55,6 @@ class BackendUnderTest:
             return call_apart(function, what, self._patience if within is None else within)
         except AssertionError:
             raise
-        # What a stranger's code raises may be anything.
+        # What third-party code raises may be anything.
         except BaseException as error:
             raise AssertionError(f"{what} raised {describe(error)}; expected {expected}") from error

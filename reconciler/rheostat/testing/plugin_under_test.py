@@ -25,13 +25,13 @@ enabled: {{flag: contract_enabled, default: false}}
 
 
 class PluginsConfig:
-    """A configuration with one plug-in of a stranger's; `imports` are the modules that the application has."""
+    """A configuration with one third-party plug-in; `imports` are the modules that the application has."""
 
     def __init__(self, path: str | os.PathLike[str], imports: Iterable[str] = ()) -> None:
         for each in imports:
             importlib.import_module(each)
         try:
-            self._config = load_config(path, strangers=True)
+            self._config = load_config(path, third_party=True)
             self._wiring = self._config.wire()
         except ConfigError as error:
             raise AssertionError(f"the section cannot be used: {error}") from error

@@ -110,7 +110,7 @@ class Simulation:
     def _load(self, text: str) -> Config:
         path = Path(self._folder.name, "config.yaml")
         path.write_text(text)
-        return load_config(path, env={}, strangers=True)
+        return load_config(path, env={}, third_party=True)
 
     def _begin(self, inherited: State | None) -> None:
         config = self._loaded

@@ -119,7 +119,7 @@ class SourceUnderTest:
             return self._thread.call(function, what, self._prompt)
         except AssertionError:
             raise
-        # What a stranger's code raises may be anything.
+        # What third-party code raises may be anything.
         except BaseException as error:
             raise AssertionError(f"{what} raised {describe(error)}; expected {expected}") from error
 

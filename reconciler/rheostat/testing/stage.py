@@ -20,7 +20,7 @@ class Stage(NamedTuple):
     @classmethod
     def set(cls) -> "Stage":
         # As in every process that Rheostat governs.
-        os.register_at_fork(before=FORKS.before, after_in_parent=FORKS.let_go, after_in_child=FORKS.after_in_child)
+        os.register_at_fork(before=FORKS.before, after_in_parent=FORKS.release, after_in_child=FORKS.after_in_child)
         return cls(int(sys.argv[1]), json.loads(sys.argv[2]))
 
     def report(self, **facts: object) -> None:

@@ -38,7 +38,7 @@ class Hostile:
     """Whatever is asked of it, it raises."""
 
     def refuse(self, *_: object) -> NoReturn:
-        raise RuntimeError("a stranger's code ran")
+        raise RuntimeError("third-party code ran")
 
     __repr__ = __str__ = __bool__ = __hash__ = __int__ = __float__ = __index__ = refuse
     __eq__ = __lt__ = __gt__ = __len__ = __iter__ = __getattr__ = refuse
@@ -48,7 +48,7 @@ class _Unhashable(type):
     """A type of types that compares by something else than identity cannot be a key."""
 
     def __eq__(cls, other: object) -> bool:
-        raise RuntimeError("a stranger's code ran")
+        raise RuntimeError("third-party code ran")
 
 
 class _OfUnhashableType(metaclass=_Unhashable):
