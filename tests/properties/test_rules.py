@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rheostat import Adjustment, Reading
 from rheostat._contract.values import Value
-from rheostat._core.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve, settle
+from rheostat._core.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve, resolve_setting
 from rheostat.testing import Declared, Raw, raw_values, rules
 from rheostat.testing.oracle import good_value, judge, keeps, lossless
 from rheostat.testing.strategies import NEARLY, ODD
@@ -112,7 +112,7 @@ def test_each_odd_value_gets_what_the_contract_says(
     found, expected = [], []
     for value in (*NEARLY, *ODD):
         raw = Raw(value)
-        outcome = settle(setting, Reading({"flag": value}), {"it": held})
+        outcome = resolve_setting(setting, Reading({"flag": value}), {"it": held})
         told = outcome.adjustment._asdict() if outcome.adjustment else {}
         assert len(json.dumps(told, allow_nan=False)) < 300, raw
         verdict = judge(setting, value, held)

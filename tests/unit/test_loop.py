@@ -306,6 +306,7 @@ def test_a_session_that_died_is_stopped_and_started_again() -> None:
     last = it.status.last_transition
     assert ("died", State.STOPPED) == (last.trigger, last.to_state)
     assert "no sampling thread" in last.cause.detail
+    assert it.status.waiting.startswith("backoff")
     it.wait(6.0)
     it.finish()
     assert State.RUNNING is it.status.state

@@ -167,9 +167,10 @@ class Loop:
         if self._slot.call is not None:
             self._changed |= self._slot.check_deadline(now)
             return
-        act = self._next = next_step(
-            self._history.state, self._desired, self._session, self._gate, closing=self._closing
-        )
+        act = next_step(self._history.state, self._desired, self._session, self._gate, closing=self._closing)
+        # The status says what is waited for.
+        self._changed |= act != self._next
+        self._next = act
         if now < act.at:
             return
         if act.kind == "start":
