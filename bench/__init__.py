@@ -1,1 +1,1 @@
-"""What Rheostat costs, measured beside the naive polling thread: ``make bench``."""
+"""The cost of Rheostat, measured beside the naive polling thread: ``make bench``."""

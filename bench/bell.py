@@ -1,4 +1,4 @@
-"""What a flag source calls when something has changed."""
+"""The bell that a flag source rings when something has changed."""
 
 import threading
 import time

@@ -29,7 +29,7 @@ class ChildFailed(RuntimeError):
 
 
 class Ended(NamedTuple, Generic[Result]):
-    """What the function returned, and how the process ended after it.
+    """The function's result, and how the process ended after it.
 
     `delay`: seconds from the end of the main code to the end of the process. `killed`: it did not end by itself.
     """
@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
 
 
 def run(function: Callable[..., Result], *args: object) -> Result:
-    """What the function, which a module of this package defines, returns in a fresh interpreter."""
+    """The result, in a fresh interpreter, of a function that a module of this package defines."""
     return run_to_end(function, *args).result
 
 
@@ -80,7 +80,7 @@ def run_to_end(function: Callable[..., Result], *args: object, within: float = _
 
 
 def side_by_side(*calls: Callable[[], Result]) -> list[Result]:
-    """What the calls return, each of which runs a child, at the same time. If one fails, no child is left."""
+    """The results of calls, each of which runs a child, at the same time. If one fails, no child is left."""
     with ThreadPoolExecutor(len(calls)) as pool:
         waiting = [pool.submit(call) for call in calls]
         try:

@@ -1,4 +1,4 @@
-"""What a fork costs, and when the child is profiled.
+"""The cost of a fork, and when the child is profiled.
 
 Processes of three kinds take turns: with Rheostat, with the naive thread, and with neither. Each forks many times while
 profiling is off, then with a session of the real agent (which the one with neither starts by a plain call), and nothing
@@ -120,7 +120,7 @@ class _Figure(NamedTuple):
 
 
 class _Added:
-    """What the two add to what neither of them takes."""
+    """The time that the two add to what neither of them takes."""
 
     def __init__(self, rheostat: list[float], naive: list[float], neither: list[float]) -> None:
         self.without = _Figure.of(neither)

@@ -42,7 +42,7 @@ Gaps = dict[str, list[float]]
 
 
 class Held(NamedTuple):
-    """What one process saw."""
+    """The gaps that one process saw."""
 
     rheostat: Gaps
     naive: Gaps

@@ -1,4 +1,4 @@
-"""What an idle process pays: wake-ups of threads other than the main one, and CPU.
+"""The cost of an idle process: wake-ups of threads other than the main one, and CPU.
 
 Three children side by side, with Rheostat at the YAML source's default of one look a second, with the naive thread at
 the same interval, and with neither; profiling is off in all. The main thread of each sleeps; the kernel counts the

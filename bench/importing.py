@@ -1,4 +1,4 @@
-"""What it costs to have Rheostat in a process that is not profiled: import time, memory, and no vendor.
+"""The cost of having Rheostat in a process that is not profiled: import time, memory, and no vendor.
 
 Bare children in turns: one imports Rheostat and loads a configuration, one imports only what Rheostat depends on, one
 imports what the naive thread does. Each takes the CPU time and its resident memory before and after; the median counts.

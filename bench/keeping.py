@@ -1,4 +1,4 @@
-"""What it costs to keep a flag product connected, beyond the import of its SDK.
+"""The cost of keeping a flag product connected, beyond the import of its SDK.
 
 Each child imports Rheostat's core and of the SDK what the source would import, and takes its resident memory. Then it
 makes what the SDK needs to connect and no more (a connection pool, a client), or opens Rheostat's source and reads it,
@@ -150,7 +150,7 @@ def _prepare(where: Path, name: str) -> int:
 
 
 def _sdk(name: str, url: str) -> object:
-    """What there has to be to connect at all."""
+    """The least that is needed to connect at all."""
     if name == GROWTHBOOK:
         return import_module("urllib3").PoolManager()
     if name == OPENFEATURE:

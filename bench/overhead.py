@@ -1,4 +1,4 @@
-"""What is added to a start, a restart and a stop beyond the agent's own calls.
+"""The time that is added to a start, a restart and a stop beyond the agent's own calls.
 
 In one process, with the real agent and a server in another: the flags are replaced, then Rheostat is nudged, and the
 clock runs until an observer is called with the transition; the naive thread's code reads the flags and acts in the

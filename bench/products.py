@@ -160,7 +160,7 @@ class Sourced:
 
 
 def client(name: str, url: str) -> Callable[[], Flags]:
-    """What the naive thread reads flags with: the SDK's client as its documentation makes it, but for the addresses."""
+    """The naive thread's reader of flags: the SDK's client as its documentation makes it, but for the addresses."""
     return {GROWTHBOOK: _growthbook, LAUNCHDARKLY: _launchdarkly, OPENFEATURE: _openfeature}[name](url)
 
 

@@ -1,4 +1,4 @@
-"""What it costs to read three flags from a product's SDK, right after a change and while nothing changes.
+"""The cost of reading three flags from a product's SDK, right after a change and while nothing changes.
 
 One process for each product. A flag is changed at the product, `changed` is waited for, and the CPU time of the read
 that follows is taken, its evaluation included; the median counts. GrowthBook's and OpenFeature's flags are evaluated

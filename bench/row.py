@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
     @classmethod
     def missing(cls, what: str, why: str) -> "Row":
-        """What could not be measured is no kept promise."""
+        """A promise that could not be measured is not kept."""
         return cls(what, "not measured", "", "", "", kept=False, note=why)
 
 

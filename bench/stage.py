@@ -1,4 +1,4 @@
-"""What both sides are measured with: a configuration, a file of flags, servers on loopback, a log."""
+"""The means of measurement of both sides: a configuration, a file of flags, servers on loopback, a log."""
 
 import logging
 import os
@@ -96,5 +96,5 @@ def hung_server() -> Iterator[str]:
 
 
 def log_to_nowhere() -> None:
-    """What a service has: INFO and above, formatted and written."""
+    """A service's usual log: INFO and above, formatted and written."""
     logging.basicConfig(level=logging.INFO, filename=os.devnull)

@@ -1,4 +1,4 @@
-"""What `rheostat.start()` costs who calls it: the thread of the application that is coming up.
+"""The cost of `rheostat.start()` to its caller: the thread of the application that is coming up.
 
 Fresh processes in turns: with Rheostat, with a configuration that says `disabled`, and with what people write today,
 which is a thread of their own or, as the agent's documentation has it, an import of the agent and a call of its

@@ -1,4 +1,4 @@
-"""What a bare thread costs on this machine: a yardstick for what threads do."""
+"""The cost of a bare thread on this machine: a yardstick for what threads do."""
 
 import threading
 import time

@@ -348,7 +348,7 @@ class PyroscopeBackend:
         return None
 
     def _sent_headers(self) -> dict[str, str]:
-        """What the agent sends with each push."""
+        """The headers that the agent sends with each push."""
         # By now both are there: who looks has imported them with the rest.
         from base64 import b64encode
         from urllib.parse import unquote

@@ -391,7 +391,7 @@ def _named_flags(details: Any) -> frozenset[str] | None:
 
 
 def _failures(reading: Reading) -> list[str]:
-    """What the provider says of flags that it cannot evaluate; one that asks a server has no other word for an
+    """The provider's errors about flags that it cannot evaluate; one that asks a server has no other word for an
     outage."""
     return [error for flag, error in reading.errors.items() if reading.reasons[flag] == _GENERAL]
 

@@ -217,7 +217,7 @@ class Feed:
         return self._take(payload, response.headers.get("ETag", ""), streamed)
 
     def _body(self, response: Any) -> bytes:
-        """What the server sends, piece by piece: its timeout is one of each piece."""
+        """The body that the server sends, piece by piece: its timeout is one of each piece."""
         until = time.monotonic() + _LONGEST_ANSWER * self._server.timeout
         data = bytearray()
         while piece := response.read1(_PIECE):

@@ -1,4 +1,4 @@
-"""What GrowthBook's API answers."""
+"""Answers of GrowthBook's API."""
 
 import json
 from collections.abc import Callable, Mapping

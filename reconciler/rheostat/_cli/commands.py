@@ -148,7 +148,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _findings(config: Config) -> list[str]:
-    """What a valid configuration still lacks on this machine."""
+    """The parts that a valid configuration still lacks on this machine."""
     findings = []
     for section in (*config.sections.sources, config.sections.backend):
         builtin = section.family.builtins.get(section.kind) if section is not None else None
@@ -168,7 +168,7 @@ def _findings(config: Config) -> list[str]:
 
 
 def _unreachable(config: Config) -> list[str]:
-    """What does not answer now."""
+    """The servers and sources that do not answer now."""
     findings = silent_sources(config)
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
     try:

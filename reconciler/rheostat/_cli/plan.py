@@ -1,4 +1,4 @@
-"""What Rheostat would do now: one look at the live source, without touching the profiler."""
+"""A plan: one look at the live sources, and what it would lead to, without touching the profiler."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -71,14 +71,14 @@ def _silence(layer: Knowledge) -> str:
 
 
 class _Look(NamedTuple):
-    """What the sources said, and the flags that they know beside those that are wanted, if one of these is missing."""
+    """The sources' answers, and the flags that they know beside those that are wanted, if one of these is missing."""
 
     seen: Seen
     others: Collection[str] = ()
 
 
 def _look(config: Config, wiring: Wiring) -> _Look:
-    """What the sources say, once they do or their time is up. Their constructors, too, are third-party code."""
+    """The sources' answers, once they come or their time is up. Their constructors, too, are third-party code."""
     bell = Wake()
     sources: Mapping[str, FlagSource] = {}
     journal = Journal(Nowhere(), time.monotonic, config.secrets)

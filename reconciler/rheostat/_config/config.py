@@ -93,7 +93,7 @@ class Config(NamedTuple):
     sections: "Sections"
     secrets: list[str]
     wiring: Wiring | None = None
-    """What `wire` gives, where no third-party class was needed for it."""
+    """The result of `wire`, where no third-party class was needed for it."""
 
     def __repr__(self) -> str:
         """Without the sections and the secrets."""

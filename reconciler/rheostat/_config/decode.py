@@ -116,7 +116,7 @@ class Decoder:
         return made
 
     def _check_the_rest(self, cls: type, valid: dict[str, Any], node: MappingNode, path: str) -> None:
-        """What is wrong with the valid fields among each other, though others are invalid: all errors at once."""
+        """The errors of the valid fields among each other, though others are invalid: all errors at once."""
         try:
             cls(**valid)
         except InvalidOptions as error:

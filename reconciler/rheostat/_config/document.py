@@ -55,7 +55,7 @@ class Scalar(NamedTuple):
         return self.plain and self.value() is None
 
     def value(self) -> bool | int | float | str | None:
-        """What the text stands for by itself. Numbers in other notations than decimal stay texts."""
+        """The value that the text stands for. Numbers in other notations than decimal stay texts."""
         if not self.plain:
             return self.text
         tag = _RESOLVER.resolve(yaml.ScalarNode, self.text, (True, False)).removeprefix(_STANDARD)

@@ -18,7 +18,7 @@ class BuiltIn(NamedTuple):
     extra: str | None = None
 
     def missing(self) -> str | None:
-        """What to do if the vendor package is not installed for this Python, found out without importing it."""
+        """The advice if the vendor package is not installed for this Python, found out without importing it."""
         if self.vendor is None:
             return None
         if importlib.util.find_spec(self.vendor) is not None:

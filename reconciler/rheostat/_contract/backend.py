@@ -19,7 +19,7 @@ class PermanentError(BackendError):
 
 
 class Parameter(NamedTuple):
-    """What a backend lets be tuned: a type, a default, and hard limits that no configuration can widen."""
+    """A setting that a backend lets be tuned: a type, a default, and hard limits that no configuration can widen."""
 
     type: type[bool] | type[int] | type[float] | type[str]
     default: Value
@@ -49,7 +49,7 @@ class Backend(Protocol):
     """A frozen, keyword-only dataclass, decoded from the ``backend`` section; unknown keys are errors."""
 
     parameters: ClassVar[Mapping[str, Parameter] | None]
-    """What may be tuned, by name. None: anything."""
+    """The settings that may be tuned, by name. None: any."""
 
     def start(self, settings: Mapping[str, Value]) -> None:
         """Start the session. Raises `TemporaryError` or `PermanentError`; after any exception none is left running."""
@@ -72,7 +72,7 @@ class Reachable(Protocol):
 
 @runtime_checkable
 class Probing(Protocol):
-    """What a backend has beside `Backend` if it can tell whether its session is alive."""
+    """The part of a backend beside `Backend` that can tell whether its session is alive."""
 
     def probe(self) -> Health:
         """Is it really sampling? Evidence, not hope."""

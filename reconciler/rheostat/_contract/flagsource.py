@@ -28,7 +28,7 @@ class NotReady(SourceUnavailable):
 
 
 class Reading(NamedTuple):
-    """What a source knows at one moment.
+    """A source's knowledge at one moment.
 
     A flag that is not defined is absent from `values`. `reasons` says, per flag and in the product's words,
     why it has its value; `errors` what is wrong with it. `stale_since` (monotonic seconds) says since when
@@ -88,7 +88,7 @@ class FlagSource(Protocol):
 
 @runtime_checkable
 class KnowsFlags(Protocol):
-    """What a flag source has beside `FlagSource` if it can tell which flags there are, wanted or not."""
+    """The part of a flag source beside `FlagSource` that can tell which flags there are, wanted or not."""
 
     def known_flags(self) -> Iterable[str]:
         """Their names, from memory, after a `read` that gave a reading.

@@ -1,4 +1,4 @@
-"""What the options of a plug-in are made of, besides the plain types and `Secret`."""
+"""Types of a plug-in's options, besides the plain ones and `Secret`."""
 
 import re
 from collections.abc import Mapping

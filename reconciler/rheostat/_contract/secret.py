@@ -51,7 +51,7 @@ class Url(Secret):
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    """What is before the user part, the user part, and what is after its ``@``.
+    """The text before the user part, the user part, and the text after its ``@``.
 
     Up to the last ``@`` of all: a password may hold a slash that should have been encoded.
     """

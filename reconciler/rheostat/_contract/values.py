@@ -1,4 +1,4 @@
-"""What a flag's value may be, and how it is read without losing anything."""
+"""The values that a flag may have, read without losing anything."""
 
 import math
 from typing import Final

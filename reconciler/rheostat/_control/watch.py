@@ -18,7 +18,7 @@ SHORTEST_POLL: Final = 0.01
 
 
 class Seen(NamedTuple):
-    """What one look found, of each layer in order; the same object as long as nothing has changed."""
+    """The findings of one look, of each layer in order; the same object as long as nothing has changed."""
 
     layers: tuple[Knowledge, ...]
     killed: bool

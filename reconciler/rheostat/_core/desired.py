@@ -1,4 +1,4 @@
-"""What ought to run, and what was changed in what was asked for."""
+"""The desired state, and the adjustments of what was asked for."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What is known of the flags, and for how long it may be relied on."""
+"""Knowledge of the flags, and for how long it may be relied on."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -43,7 +43,7 @@ def learn(
     before: Knowledge = NEVER_READ,
     clean: Callable[[str], str] = shorten,
 ) -> Knowledge:
-    """What a reading that the source gave amounts to, after what was known before; `clean` makes its texts fit to show.
+    """The knowledge that a source's reading adds to what was known before; `clean` makes its texts fit to show.
 
     Of a fresh one what is wanted is copied: its mappings are the source's own, may change or raise later, and may
     hold every flag of a company. A stale one leaves the last fresh values, if there are any, with the lease running.
@@ -69,7 +69,7 @@ def learn(
 
 
 def lose(known: Knowledge, reason: str, retry_at: float | None, now: float, *, is_beginning: bool = False) -> Knowledge:
-    """What is left when the source cannot answer: the last good values, with the lease running."""
+    """The knowledge that is left when a source cannot answer: the last good values, with the lease running."""
     since = now if known.stale_since is None else known.stale_since
     return known._replace(
         stale_since=since,
@@ -80,7 +80,7 @@ def lose(known: Knowledge, reason: str, retry_at: float | None, now: float, *, i
 
 
 def overlay(layers: Sequence[Knowledge]) -> Reading | None:
-    """What they say together: of each flag, what the first that defines it says. None if none has ever answered.
+    """The layers as one: of each flag the word of the first that defines it. None if none has ever answered.
 
     A flag with an error is defined: falling through to another layer would hide the error.
     """

@@ -54,7 +54,7 @@ class _QuietMachine(Machine):
 
 
 class _Model:
-    """What the library decorates with its triggers, so that ours stays clean.
+    """A model for the library to decorate with its triggers, so that ours stays clean.
 
     `model_override` would leave them out, at the price of a WARNING in the host's log for each.
     """

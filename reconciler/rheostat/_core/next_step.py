@@ -11,7 +11,7 @@ from rheostat._core.state import State, Trigger
 
 
 class Session(NamedTuple):
-    """What is known of the session while no call is in flight; moments are monotonic seconds.
+    """The session as known while no call is in flight; moments are monotonic seconds.
 
     `settings` are those it runs with. Stops that have failed in a row, and from when on `stop_trigger` is tried again;
     that `stops_at_once` if off is new since, and no more once it `gave_up` at the end of the process.
@@ -43,7 +43,7 @@ _AT_ONCE: Final = -math.inf
 
 
 def next_step(state: State, desired: Desired, session: Session, gate: StartGate, *, closing: bool) -> Act:
-    """What is to be done while no call is in flight. Off waits for nothing but the backoff of stops that fail."""
+    """The next call of the backend while none is in flight. Off waits for nothing but the backoff of failed stops."""
     if state is State.STOPPED:
         if not desired.on or gate.refuses(desired):
             return _NOTHING

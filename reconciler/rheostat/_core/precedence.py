@@ -14,7 +14,7 @@ from rheostat._core.transition import Cause
 
 
 class Facts(NamedTuple):
-    """What has been seen; deciding reads nothing else.
+    """The observations that a decision rests on, and nothing else.
 
     `layers` are what is known of each source, the strongest first; `now` is in monotonic seconds.
     """
@@ -25,7 +25,7 @@ class Facts(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What ought to run, and who says so: `decided_by` is the word of a brake, None where the flags decide.
+    """The session that ought to run, and who says so: `decided_by` is the word of a brake, None where the flags decide.
 
     Of the same facts nothing else can come before `until` (monotonic seconds). `held` is the last good value of each
     setting, for the next time; `asked` a printable rendition of each flag's raw value, so that a change can be named.
@@ -51,7 +51,7 @@ class Brake(NamedTuple):
 
 
 def decide(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Verdict:
-    """What ought to run. The first brake that keeps profiling off decides, else the flags.
+    """The session that ought to run. The first brake that keeps profiling off decides, else the flags.
 
     A layer that never answered, or whose lease has expired, is passed over, but that never turns profiling on: not
     while the layer has only just begun, not if its last word was off, and not if no other layer knows the switch.

@@ -10,7 +10,7 @@ from rheostat._contract.values import Unreadable, Value, in_words, read_as
 from rheostat._core.desired import OFF, Adjustment, Desired
 
 Otherwise = Literal["default", "hold", "off"]
-"""What a value that cannot be used turns into: the default, the last good value, or no profiling at all."""
+"""The substitute for a value that cannot be used: the default, the last good value, or no profiling at all."""
 
 ENABLED: Final = "enabled"
 """The name under which the switch itself appears among the settings in adjustments."""
@@ -60,7 +60,7 @@ class Setting(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What a configuration says about every setting."""
+    """All settings of a configuration."""
 
     enabled: Setting
     settings: tuple[Setting, ...] = ()
@@ -76,7 +76,7 @@ class Rules(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one setting. `off` says that its rule turns profiling off."""
+    """The fate of one setting. `off` says that its rule turns profiling off."""
 
     value: Value | None
     adjustment: Adjustment | None = None
@@ -85,7 +85,7 @@ class Outcome(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """What a reading comes to.
+    """The desired state that a reading comes to.
 
     `held` is the last good value of each setting, for the next time; `asked` a printable rendition of the raw
     value of each flag that was defined, so that a change can be named.
@@ -116,7 +116,7 @@ def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolu
 
 
 def resolve_setting(setting: Setting, reading: Reading, held: Mapping[str, Value]) -> Outcome:
-    """What one setting becomes."""
+    """Resolve one setting by itself."""
     flag = setting.flag
     if flag is None:
         return Outcome(setting.default)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What the profiler of this process is doing. What is in flight is not a state."""
+    """The state of this process's profiler. A call in flight is not a state."""
 
     STOPPED = "stopped"
     RUNNING = "running"

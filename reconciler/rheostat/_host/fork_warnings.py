@@ -1,4 +1,4 @@
-"""What is not said about a fork, because only Rheostat is the reason."""
+"""Warnings about forks of which only Rheostat is the reason."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What else lives in this process, as far as it has been imported already."""
+"""The rest of this process, as far as it has been imported already."""
 
 import os
 import signal

@@ -28,13 +28,13 @@ def import_vendor(name: str, requirement: str) -> Any:
 
 
 def reinstall(requirement: str) -> str:
-    """What to do about a `foreign_build`."""
+    """The advice for a `foreign_build`."""
     python = sys.executable or "python"
     return f"{python} -m pip install --force-reinstall '{requirement}'"
 
 
 def foreign_build(name: str) -> str:
-    """What is wrong with the package that `name` is or is in, if it is here, but built for another Python or platform.
+    """The finding that the package of `name` is here, but built for another Python or platform.
 
     Found out without importing it; nothing if that is not what is wrong.
     """

@@ -1,4 +1,4 @@
-"""What a vendor's package logs on Rheostat's behalf."""
+"""The records that a vendor's package logs on Rheostat's behalf."""
 
 import logging
 import threading
@@ -72,7 +72,7 @@ class VendorLog(logging.Filter):
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
-        """What is logged in this thread meanwhile is on Rheostat's behalf."""
+        """Records that this thread logs meanwhile are on Rheostat's behalf."""
         me = threading.get_ident()
         self._speakers.add(me)
         try:

@@ -20,7 +20,7 @@ _BUILD_AGAIN: Final = 30.0
 
 
 class Surroundings(NamedTuple):
-    """What a loop is given by whoever steps it: time, chance, threads for its calls, and a bell.
+    """The means that a loop is stepped with: time, chance, threads for its calls, and a bell.
 
     `clock` gives monotonic seconds, `random` numbers in [0, 1). `calls` makes the backend's calls, `looks` the looks at
     its server, if there are to be any. `wake` asks for a step.
@@ -85,7 +85,7 @@ def open_sources(
 
 
 def built_sources(opened: Mapping[str, FlagSource]) -> Mapping[str, FlagSource]:
-    """What `open_sources` has opened, as the plug-ins made it, without the layers that cannot be built."""
+    """The sources that `open_sources` has opened, as the plug-ins made them, without layers that cannot be built."""
     own = {name: source.source if isinstance(source, _RebuiltSource) else source for name, source in opened.items()}
     return {name: source for name, source in own.items() if source is not None}
 

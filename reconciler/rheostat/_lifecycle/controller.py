@@ -1,4 +1,4 @@
-"""What the control thread of one process does, from its begin to its end."""
+"""The work of one process's control thread, from its begin to its end."""
 
 import logging
 import math
@@ -39,9 +39,9 @@ _PARTS: Final = (
     "rheostat._control.loop",
     "rheostat._lifecycle.assembly",
 )
-"""What the control thread imports, one after the other."""
+"""The modules that the control thread imports, one after the other."""
 _AT_THE_END: Final = "interpreter shutdown"
-"""What CPython from 3.12 on says where no thread can be started any more."""
+"""CPython's message, from 3.12 on, where no thread can be started any more."""
 _WITHOUT_THREAD: Final = (
     "after a fork there was no thread for Rheostat: flags are not followed until it gets one at the next fork, nudge() "
     "or stop(); a session that runs goes on; is the limit of processes too low?"
@@ -49,7 +49,7 @@ _WITHOUT_THREAD: Final = (
 
 
 class Fork(NamedTuple):
-    """What its child is to know: the state of the parent's profiler, and until when (monotonic seconds) the child is
+    """News for its child: the state of the parent's profiler, and until when (monotonic seconds) the child is
     left alone."""
 
     parent_state: State
@@ -90,7 +90,7 @@ class Controller:
         self._failures = 0
         self._pace = _Pace()
         self._trouble = ""
-        """What a loop does not know of."""
+        """Trouble that a loop does not know of."""
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=NEVER_READ.reason)

@@ -33,7 +33,7 @@ _NOTICED: Final[dict[tuple[int, int], object]] = {}
 """Which thread of a child, by the ids of its parent and its own, was the first to notice the fork."""
 
 _LEFT_BEHIND: Final[list[object]] = []
-"""What parents have made: a child must not finalise it, whatever becomes of the handles."""
+"""Objects that parents have made: a child must not finalise them, whatever becomes of the handles."""
 
 
 class _Decision:
@@ -89,7 +89,7 @@ class Reconciler:
         self._why_no_flags = NEVER_READ.reason
 
     def status(self) -> Status:
-        """What is true now. Never blocks; ages are those of this moment."""
+        """The status now. Never blocks; ages are those of this moment."""
         self.notice_fork()
         # In this order: the controller is there before it is said that none is to come.
         closed = not (self._is_beginning or self._waits_for_workers)

@@ -25,7 +25,7 @@ class AlreadyRunning(RuntimeError):
 
 
 class Asked(NamedTuple):
-    """What a call of `start` asks for: the file, and what is put in the place of its own."""
+    """The arguments of a call of `start`: the file, and the values that replace its own."""
 
     path: str
     tags: Mapping[str, str]
@@ -186,7 +186,7 @@ def govern(
     journal: Journal,
     forked: bool = False,
 ) -> "Reconciler":
-    """What `start` does, with a choice of the journal; `forked` if this process was, before Rheostat was there."""
+    """The work of `start`, with a choice of the journal; `forked` if this process was, before Rheostat was there."""
     if not (instance is None or isinstance(instance, str)):
         raise TypeError(f"instance: found {type(instance).__name__}, expected a text")
     asked = Asked(locate(path), _text_only(tags or {}), instance or None)

@@ -1,4 +1,4 @@
-"""What happens, as Rheostat says it: before repeats are folded, and before it becomes a line of a log."""
+"""Events, as Rheostat tells them: before repeats are folded, and before it becomes a line of a log."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What Rheostat says: one record for each event, to the host's logging or, under the launcher, to stderr."""
+"""The journal: tells each event to the listeners, and folds repeats on the way to the log."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ class _Complaint:
 
 
 class _Subject:
-    """What is complained about: the complaints said, and whether the last word was one."""
+    """One subject of complaints: those said, and whether the last word was one."""
 
     def __init__(self) -> None:
         self.said: dict[str, _Complaint] = {}

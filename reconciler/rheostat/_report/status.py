@@ -1,4 +1,4 @@
-"""What is true now, for people and dashboards."""
+"""The status, for people and dashboards."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -59,7 +59,7 @@ class Status(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What the control thread knows, with moments (monotonic seconds) instead of ages.
+    """The control thread's knowledge, with moments (monotonic seconds) instead of ages.
 
     Published whole after each change, so that readers need no lock and see ages of their own moment.
     """

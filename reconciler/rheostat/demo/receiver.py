@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one of an agent's profilers saw in one upload interval.
+    """The samples of one of an agent's profilers in one upload interval.
 
     `labels`: of the series: `__name__` (`process_cpu` or `memory`), `service_name`, the agent's tags, ...
     `sample_types`: "type/unit", like "cpu/nanoseconds". `period_ns`: nanoseconds from one sample to the next,

@@ -31,7 +31,7 @@ policy: {{cooldown: 1s, start_after: 500ms}}
 
 
 class Step(NamedTuple):
-    """What the flags are made to say, and the rate and mode that the arriving profiles must then have."""
+    """The flags to set, and the rate and mode that the arriving profiles must then have."""
 
     title: str
     flags: str

@@ -1,4 +1,4 @@
-"""What Rheostat is tested with, for those who write flag sources and backends of their own.
+"""Rheostat's own means of testing, for those who write flag sources and backends of their own.
 
 from rheostat.testing import FlagSourceContract
 

@@ -1,4 +1,4 @@
-"""What every backend has to hold, as a test class that an implementation subclasses."""
+"""The conformance kit of backends: a test class that an implementation subclasses."""
 
 import inspect
 import time

@@ -29,11 +29,11 @@ class BackendUnderTest:
             self.stop()
 
     def start(self, settings: Mapping[str, Value]) -> object:
-        """What start() gives; AssertionError if it raises."""
+        """The result of start(); AssertionError if it raises."""
         return self._call("start()", lambda: self._backend.start(settings), f"it to start with {dict(settings)}")
 
     def failure(self, settings: Mapping[str, Value]) -> BaseException | None:
-        """What start() raises; None if it returns."""
+        """The exception that start() raises; None if it returns."""
         try:
             call_apart(lambda: self._backend.start(settings), "start()", self._patience)
         except AssertionError:

@@ -13,7 +13,7 @@ FOR_EVER: Final = math.inf
 
 
 class Leaked(BaseException):
-    """What no ``except Exception`` catches."""
+    """An exception that no ``except Exception`` catches."""
 
 
 class Unspeakable(Exception):
@@ -46,7 +46,7 @@ class Fault(NamedTuple):
     takes: float = 0.0
     lies: bool = False
     gives: object = None
-    """What a probe gives."""
+    """The result of a probe."""
 
 
 _ANYWHERE: Final[Mapping[str, Fault]] = {

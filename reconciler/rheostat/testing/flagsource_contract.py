@@ -1,4 +1,4 @@
-"""What every flag source has to hold, as a test class that an implementation subclasses."""
+"""The conformance kit of flag sources: a test class that an implementation subclasses."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What must be true of a simulated process: the contract's invariants, from what happened alone."""
+"""The invariants of a simulated process: the contract's invariants, from what happened alone."""
 
 import binascii
 import math
@@ -29,7 +29,7 @@ MOVES = {
 
 
 class World(NamedTuple):
-    """What a look finds: the flags, or None where the source fails; since when they are stale; the kill switch."""
+    """The findings of a look: the flags, or None where the source fails; since when they are stale; the kill switch."""
 
     flags: Mapping[str, Any] | None
     stale_since: float | None
@@ -74,7 +74,7 @@ class Model:
         self._off_is_news = False
 
         self.session: Mapping[str, Value] | None = None
-        """What was started, and not stopped."""
+        """The settings of the session that was started, and not stopped."""
         self.call: BackendCall | None = None
         self._called_at = 0.0
         self._restarts = False
@@ -90,7 +90,7 @@ class Model:
 
     @property
     def refused(self) -> bool:
-        """What is wanted was refused for good."""
+        """The desired settings were refused for good."""
         return self.wanted.on and self.wanted.settings == self._refused
 
     def took(self, step: Step, world: World) -> None:
@@ -242,7 +242,7 @@ class Model:
             self._is_dead = True
 
     def _nothing_is_neglected(self, now: float) -> None:
-        """What ought to happen has been begun: nothing waits for another look."""
+        """Everything due has been begun: nothing waits for another look."""
         if self.call is not None:
             return
         if self.session is None:

@@ -1,4 +1,4 @@
-"""What the contract says of values, worked out exactly and without the code that it judges."""
+"""The contract's word on values, worked out exactly and without the code that it judges."""
 
 import math
 import sys
@@ -49,7 +49,7 @@ def keeps(value: Value, *limits: Limited) -> bool:
 
 
 def lossless(kind: type | None, raw: object) -> Fraction | bool | str | None:
-    """What a raw value says exactly, or None if it is not of the kind; numbers as fractions."""
+    """The exact meaning of a raw value, or None if it is not of the kind; numbers as fractions."""
     if type(raw) is str and kind is not str:
         return _from_text(kind, raw.strip())
     if kind in (int, float) and (type(raw) is int or (type(raw) is float and math.isfinite(raw))):
@@ -76,7 +76,7 @@ def _from_text(kind: type | None, text: str) -> Fraction | bool | None:
 
 
 def good_value(setting: Ruled, raw: object) -> Value | None:
-    """What a usable raw value comes to, moved to the nearest bound; None if it is not usable."""
+    """A usable raw value, moved to the nearest bound; None if it is not usable."""
     said = lossless(setting.kind, raw)
     if said is None:
         return None
@@ -98,7 +98,7 @@ def good_value(setting: Ruled, raw: object) -> Value | None:
 
 
 class Verdict(NamedTuple):
-    """What a flag comes to: `value` is given, or profiling is turned `off`; `good` values are held for later."""
+    """The fate of a flag: `value` is given, or profiling is turned `off`; `good` values are held for later."""
 
     value: Value | None
     off: bool = False
@@ -106,7 +106,7 @@ class Verdict(NamedTuple):
 
 
 def judge(setting: Ruled, raw: object, held: Value | None, *, defined: bool = True, wrong: bool = False) -> Verdict:
-    """What becomes of a setting; `held` is its last good value, `wrong` if the source says that the flag is."""
+    """The fate of a setting; `held` is its last good value, `wrong` if the source says that the flag is."""
     if not defined and not wrong:
         return Verdict(setting.default)
     good = None if wrong else good_value(setting, raw)

@@ -1,4 +1,4 @@
-"""What belongs to the whole process, and therefore to the application."""
+"""State of the whole process, which belongs to the application."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a process holds: threads and open files, those of native code included where the kernel tells of them."""
+"""The resources of a process: threads and open files, those of native code included where the kernel tells of them."""
 
 import gc
 import os
@@ -29,7 +29,7 @@ class Resources(NamedTuple):
         return cls(counted, _count(_TASKS) - len(threads - counted), _count(_FILES))
 
     def more_than(self, before: "Resources") -> str:
-        """What is there now and was not, in words; empty if nothing is."""
+        """The resources that are there now and were not, in words; empty if there are none."""
         # A thread that ended meanwhile makes room for another.
         new = len(self.threads) - len(before.threads)
         names = sorted(thread.name for thread in self.threads - before.threads)
@@ -44,7 +44,7 @@ class Resources(NamedTuple):
 
 
 def what_is_left(before: Resources, patience: float, shared: Sequence[str] = ()) -> str:
-    """What is there beyond `before` and stays for `patience` seconds, in words; empty if nothing does."""
+    """The resources beyond `before` that stay for `patience` seconds, in words; empty if there are none."""
     deadline = time.monotonic() + patience
     while left := Resources.now(shared).more_than(before):
         if time.monotonic() > deadline:

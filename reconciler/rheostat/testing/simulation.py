@@ -62,7 +62,7 @@ class Ended(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What happened in one step: the call that had returned before it, those that it made, and for how many seconds
+    """The events of one step: the call that had returned before it, those that it made, and for how many seconds
     nothing needs to be done after it."""
 
     at: float
@@ -153,7 +153,7 @@ class Simulation:
         return self._loop.finished
 
     def status(self) -> Status:
-        """What the reconciler of a real process would tell."""
+        """The status as the reconciler of a real process would tell it."""
         return self._loop.snapshot.at(self.clock())
 
     def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:

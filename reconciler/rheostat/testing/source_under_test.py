@@ -41,7 +41,7 @@ class SourceUnderTest:
         self._thread.end(within=self._prompt)
 
     def changed(self) -> None:
-        """What Rheostat passes to `open`: it rings a bell, nothing more."""
+        """The callback that Rheostat passes to `open`: it rings a bell, nothing more."""
         self.calls += 1
         self._news.set()
 

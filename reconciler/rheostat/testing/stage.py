@@ -1,4 +1,4 @@
-"""What both stages do: take the order, report, and fork. A stage is what runs in a process of a kit's own."""
+"""The work of both stages: take the order, report, and fork. A stage runs in a process of a kit's own."""
 
 import json
 import os

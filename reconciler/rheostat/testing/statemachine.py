@@ -38,7 +38,7 @@ FAILURES: tuple[BaseException, ...] = (
     MemoryError(),
     Leaked("leaked"),
 )
-"""What a source may raise."""
+"""Exceptions that a source may raise."""
 
 
 class Profiling(RuleBasedStateMachine):

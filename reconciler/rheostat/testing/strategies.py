@@ -199,12 +199,12 @@ def configs() -> st.SearchStrategy[str]:
 
 
 def flags_of(scenario: Scenario) -> st.SearchStrategy[dict[str, Raw]]:
-    """What a source may say at one moment: some flags are not defined, some cannot be used."""
+    """Flags that a source may give at one moment: some flags are not defined, some cannot be used."""
     sensible = {each.flag: usable_values(each) | raw_values() for each in scenario.flags}
     return st.fixed_dictionaries({}, optional=sensible)
 
 
 def schedules(scenario: Scenario) -> st.SearchStrategy[list[tuple[float, dict[str, Raw]]]]:
-    """What a source says over time: pairs of seconds to wait and the flags from then on."""
+    """A source's flags over time: pairs of seconds to wait and the flags from then on."""
     pauses = st.sampled_from([0.0, 0.01, 1.0, 5.0, 60.0])
     return st.lists(st.tuples(pauses, flags_of(scenario)), max_size=20)

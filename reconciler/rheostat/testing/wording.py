@@ -1,4 +1,4 @@
-"""What people get to read of a plug-in's troubles."""
+"""The wording of a plug-in's troubles."""
 
 import re
 from typing import Final
@@ -9,7 +9,7 @@ _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}\b", re.IGNORECASE)
 
 
 def what_is_wrong_with(text: object) -> str:
-    """What is expected of a reason instead of this; empty if it is fine."""
+    """The form that a reason should have instead; empty if it is fine."""
     if type(text) is not str or not text.strip():
         return "a text: where, what was found, what to do"
     if not text.isprintable() or len(text) > LONGEST_LINE:
