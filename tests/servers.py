@@ -425,7 +425,7 @@ def green(server: str, start: str, by: By) -> Row:
     script = GREEN.format(patch=patch, govern="govern()" if by == "code" else "")
     module = GEVENT if server.startswith("gevent") else EVENTLET
     files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": WSGI, "green.py": module, "app.py": script}
-    return Row(server, server.split()[0], start, by, files, (sys.executable, "app.py"), "http")
+    return Row(server, server.split(maxsplit=1)[0], start, by, files, (sys.executable, "app.py"), "http")
 
 
 def pool(server: str, method: str, by: By) -> Row:

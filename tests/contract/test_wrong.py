@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 

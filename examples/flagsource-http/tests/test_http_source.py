@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Self
 
 import pytest
 from endpoint import Endpoint, Handler
@@ -59,7 +60,7 @@ class Watched:
         self.source = HttpSource(given, identity)
         self.called = threading.Event()
 
-    def __enter__(self) -> "Watched":
+    def __enter__(self) -> Self:
         self.source.open(self.called.set)
         return self
 

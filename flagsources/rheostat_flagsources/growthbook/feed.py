@@ -48,7 +48,7 @@ _HINTS: Final = {
 _RANDOM: Final = random.SystemRandom()
 
 # Without one of ours each SSE client would add one more handler to a logger that they all share.
-_UNHEARD: Final = logging.Logger("rheostat.growthbook.stream")
+_UNHEARD: Final = logging.Logger("rheostat.growthbook.stream")  # noqa: LOG001
 _UNHEARD.disabled = True
 
 

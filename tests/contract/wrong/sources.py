@@ -109,7 +109,7 @@ class GivesReasonsThatAreNoTexts(RightSource):
         return Reading(flags, reasons)
 
 
-class Flag(str):
+class Flag(str):  # noqa: SLOT000
     """A text of the product's client's own."""
 
 
