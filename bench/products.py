@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from rheostat import FlagSource, NotReady, Reading
 from rheostat._config.config import load_config
+from rheostat.plugins import FlagSource, NotReady, Reading
 
 from .child import ChildFailed, environment
 from .stage import Stage

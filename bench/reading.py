@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
-from rheostat import FlagSource
+from rheostat.plugins import FlagSource
 
 from .bell import Bell
 from .child import run

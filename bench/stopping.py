@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
 
-from rheostat import Identity, Reading
+from rheostat.plugins import Identity, Reading
 
 from .agent import Call, watched
 from .child import run

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from rheostat import Health, Identity, PermanentError, Reading, SourceUnavailable, TemporaryError, Value
+from rheostat.plugins import Health, Identity, PermanentError, Reading, SourceUnavailable, TemporaryError, Value
 
 PATIENCE: Final = 20.0
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from pages import DOCS, blocks
-from rheostat import ConfigError, FilePath, Identity, Reading, SourceUnavailable
+from rheostat import ConfigError
 from rheostat._config.config import LARGEST as LARGEST_CONFIG
 from rheostat._config.config import load_config
 from rheostat._config.document import Node, Scalar, parse_yaml
 from rheostat._config.document import Sequence as Items
 from rheostat._config.interpolation import interpolate
+from rheostat.plugins import FilePath, Identity, Reading, SourceUnavailable
 from rheostat_flagsources.yaml_file import LARGEST as LARGEST_FLAGS
 from rheostat_flagsources.yaml_file import YamlFileOptions, YamlFileSource
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from rheostat import Identity, Observer, Value
+from rheostat import Observer, Value
 from rheostat._control.loop import Loop
 from rheostat._core.policy import Policy
 from rheostat._core.rules import Rules
 from rheostat._host.calls import Returned
 from rheostat._report.journal import Journal
+from rheostat.plugins import Identity
 from rheostat.testing import Log, ScriptedSource, VirtualClock
 
 IDENTITY = Identity("shop", "host-1", {}, 4711)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
-from rheostat import Identity, Parameter, Value, hold_off_forks
+from rheostat.plugins import Identity, Parameter, Value, hold_off_forks
 
 _LOGGER = logging.getLogger("rheostat.noop")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, ClassVar, Final
 
-from rheostat import (
+from rheostat.plugins import (
     BackendError,
     Health,
     Identity,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
-from rheostat import (
+from rheostat.plugins import (
     Duration,
     HostObject,
     Identity,

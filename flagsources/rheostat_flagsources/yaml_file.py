@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from rheostat import Duration, FilePath, Identity, InvalidOptions, Reading, SourceUnavailable, flag_names, parse_flags
+from rheostat.plugins import (
+    Duration,
+    FilePath,
+    Identity,
+    InvalidOptions,
+    Reading,
+    SourceUnavailable,
+    flag_names,
+    parse_flags,
+)
 
 LARGEST: Final = 64 * 1024
 """Bytes a flags file may have."""

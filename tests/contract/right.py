@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from rheostat import (
+from rheostat.plugins import (
     FilePath,
     Health,
     Identity,

@@ -33,7 +33,7 @@ settings:
 STRANGERS = """\
 from pathlib import Path
 
-from rheostat import Reading, SourceUnavailable
+from rheostat.plugins import Reading, SourceUnavailable
 
 
 class Source:

@@ -16,8 +16,8 @@ import pytest
 
 from children import RHEOSTAT, Child, ended, parsed
 from pages import DOCS, Block, blocks, install, log_lines, unpack, with_secrets
-from rheostat import Duration, FlagSource, KnowsFlags, parse_flags
 from rheostat._config.registry import LAYERS, SOURCES
+from rheostat.plugins import Duration, FlagSource, KnowsFlags, parse_flags
 from rheostat.testing import FlagSourceContract
 from vendors.faults import Fault
 from vendors.growthbook import GrowthBookServer

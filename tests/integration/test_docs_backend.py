@@ -8,7 +8,7 @@ from pathlib import Path
 
 from children import RHEOSTAT, Child, ended
 from pages import DOCS, blocks, command, install, log_lines, unpack, vague
-from rheostat import Backend, Probing, Reachable
+from rheostat.plugins import Backend, Probing, Reachable
 
 PAGE = DOCS / "write-a-backend.md"
 

@@ -322,7 +322,7 @@ class Source:
     def read(self, wanted):
         if running.is_set() and sys.argv[1] == "source":
             hang()
-        return rheostat.Reading({"on": True})
+        return rheostat.plugins.Reading({"on": True})
 
     def close(self):
         pass
@@ -441,14 +441,14 @@ atexit.register(end)
 import rheostat
 
 def first():
-    with rheostat.hold_off_forks():
+    with rheostat.plugins.hold_off_forks():
         begun.set()
         time.sleep(0.2)
         print("done", flush=True)
 
 def second():
     is_ending.wait()
-    with rheostat.hold_off_forks():
+    with rheostat.plugins.hold_off_forks():
         print("begun too late", flush=True)
 
 for each in (first, second):

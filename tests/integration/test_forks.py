@@ -157,7 +157,7 @@ os.register_at_fork(before=lambda: forks.append((time.monotonic(), tasks())))
 reconciler = start()
 runs()
 for _ in range(100):
-    with rheostat.hold_off_forks(after=0.05):
+    with rheostat.plugins.hold_off_forks(after=0.05):
         since = time.monotonic()
     assert forked(lambda: 0) == 0
     assert forks[-1][0] >= since + 0.05
@@ -650,7 +650,7 @@ def test_a_signal_while_parking_does_not_end_governing(tmp_path: Path) -> None:
 
 HELD_OFF = """\
 def hold():
-    with rheostat.hold_off_forks():
+    with rheostat.plugins.hold_off_forks():
         held.set()
         # A fork that is not held off gets its chance; one that is waits however long this takes.
         time.sleep(0.1)
@@ -1253,7 +1253,7 @@ class Source:
     def read(self, wanted):
         import rheostat
 
-        return rheostat.Reading({})
+        return rheostat.plugins.Reading({})
 
     def close(self):
         pass

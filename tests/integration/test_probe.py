@@ -23,10 +23,11 @@ import pytest
 
 import rheostat
 from children import RHEOSTAT, Child, ended, environment, parsed
-from rheostat import Identity, InvalidOptions, Secret, State, TemporaryError, Url
+from rheostat import State
 from rheostat._cli.commands import main
 from rheostat._host.runtime import other_profilers
 from rheostat.demo.receiver import Receiver
+from rheostat.plugins import Identity, InvalidOptions, Secret, TemporaryError, Url
 from rheostat_backends.pyroscope import PUSH, PyroscopeBackend, PyroscopeOptions
 
 PATIENCE = 20.0

@@ -349,7 +349,7 @@ def test_a_source_that_calls_without_end_does_not_take_the_cpu(
 ) -> None:
     """`changed` may be called any number of times: the flags are not looked at as often."""
     (tmp_path / "eager_source.py").write_text(
-        "from rheostat import Reading\n"
+        "from rheostat.plugins import Reading\n"
         "class Source:\n"
         "    Options = dict\n"
         "    poll_interval = None\n"

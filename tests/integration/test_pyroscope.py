@@ -13,8 +13,8 @@ import pyroscope
 import pytest
 
 from children import ended
-from rheostat import Identity, PermanentError, Secret, TemporaryError, Url, Value
 from rheostat.demo.receiver import Profile, Receiver
+from rheostat.plugins import Identity, PermanentError, Secret, TemporaryError, Url, Value
 from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
 
 TIMEOUT = 20.0
@@ -174,7 +174,7 @@ def test_the_agent_is_imported_at_the_first_start(tmp_path: Path) -> None:
     """Importing and building the backend, and stopping it, leave the agent alone."""
     code = (
         "import sys\n"
-        "from rheostat import Identity\n"
+        "from rheostat.plugins import Identity\n"
         "from rheostat_backends.pyroscope import PyroscopeBackend as Backend\n"
         "made = Backend(Backend.Options(), Identity('shop', 'host', {}, 1))\n"
         "made.stop()\n"
@@ -188,7 +188,7 @@ def test_a_missing_agent_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "sys.modules['pyroscope'] = None\n"
-        "from rheostat import Identity, PermanentError\n"
+        "from rheostat.plugins import Identity, PermanentError\n"
         "from rheostat_backends.pyroscope import PyroscopeBackend as Backend\n"
         "try:\n"
         "    Backend(Backend.Options(), Identity('shop', 'host', {}, 1)).start({})\n"

@@ -292,7 +292,7 @@ class Source:
         pass
 
     def read(self, wanted):
-        return rheostat.HostObject and rheostat.Reading({})
+        return rheostat.plugins.HostObject and rheostat.plugins.Reading({})
 
     def close(self):
         pass
@@ -843,7 +843,7 @@ import json
 import os
 from pathlib import Path
 
-from rheostat import Reading
+from rheostat.plugins import Reading
 
 HERE = Path(__file__).parent
 

@@ -12,11 +12,12 @@ from typing import Final
 import pytest
 
 import rheostat
-from rheostat import Health, PermanentError, SourceUnavailable, State, TemporaryError
+from rheostat import Health, State
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Backoff, Policy
 from rheostat._core.rules import Rules, Setting
 from rheostat.demo.receiver import Receiver
+from rheostat.plugins import PermanentError, SourceUnavailable, TemporaryError
 from stepping import RecordingBackend, Stepped
 
 pytestmark = [

@@ -45,7 +45,10 @@ from products import (
     storage,
     uninstall,
 )
-from rheostat import (
+from rheostat import State, Status
+from rheostat._cli.commands import FINDING, main
+from rheostat._control.watch import Seen, Watch
+from rheostat.plugins import (
     Duration,
     FlagSource,
     HostObject,
@@ -55,13 +58,9 @@ from rheostat import (
     Reading,
     Secret,
     SourceUnavailable,
-    State,
-    Status,
     Url,
     import_vendor,
 )
-from rheostat._cli.commands import FINDING, main
-from rheostat._control.watch import Seen, Watch
 from rheostat_flagsources.growthbook import GrowthBookOptions, GrowthBookSource, feed
 from rheostat_flagsources.launchdarkly import LaunchDarklyOptions, LaunchDarklySource
 from rheostat_flagsources.openfeature import OpenFeatureOptions, OpenFeatureSource

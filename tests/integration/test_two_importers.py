@@ -55,7 +55,7 @@ sys.stdin.read()
 
 STATEMENTS = [
     "import rheostat",
-    "from rheostat import Reading, State, start",
+    "from rheostat import State, start; from rheostat.plugins import Reading",
     "import rheostat.testing",
     "import rheostat.testing.plugin",
     "from rheostat._config.config import load_config",

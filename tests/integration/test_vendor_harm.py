@@ -49,14 +49,14 @@ import remote_provider
 from rheostat_flagsources.openfeature import OpenFeatureSource
 remote_provider.url = {url!r} + "/api/features/" + {key!r}
 def build():
-    provider = rheostat.HostObject.from_text("remote_provider:make")
+    provider = rheostat.plugins.HostObject.from_text("remote_provider:make")
     options = OpenFeatureSource.Options(provider=provider, poll_interval=Duration(0.1), start_wait=Duration({patience}))
     return OpenFeatureSource(options, identity)
 """,
 }
 
 READING = """
-from rheostat import Duration, Identity, NotReady, Secret, SourceUnavailable, Url
+from rheostat.plugins import Duration, Identity, NotReady, Secret, SourceUnavailable, Url
 identity = Identity("shop", "host-1", {}, os.getpid())
 wanted = {"profiling_enabled": bool, "profiling_rate": int}
 def timed(function, *args):
@@ -70,7 +70,7 @@ def read():
     except SourceUnavailable as unavailable:
         return unavailable
 def knows():
-    return isinstance(read(), rheostat.Reading)
+    return isinstance(read(), rheostat.plugins.Reading)
 def has_decided():
     return not isinstance(read(), NotReady)
 def ours():
@@ -104,7 +104,8 @@ import urllib3, urllib3.connection
 from ld_eventsource import SSEClient
 from rheostat_flagsources.growthbook import GrowthBookSource
 from rheostat_flagsources.growthbook.feed import Feed
-births.watch(rheostat.VendorLog, GrowthBookSource, Feed, SSEClient, urllib3.PoolManager, urllib3.HTTPConnectionPool,
+from rheostat.plugins import VendorLog
+births.watch(VendorLog, GrowthBookSource, Feed, SSEClient, urllib3.PoolManager, urllib3.HTTPConnectionPool,
              urllib3.connection.HTTPConnection)
 """,
     "launchdarkly": """
@@ -113,13 +114,15 @@ from ld_eventsource import SSEClient
 from ldclient.impl.datasource.streaming import StreamingUpdateProcessor
 from ldclient.impl.datasystem.fdv1 import FDv1
 from rheostat_flagsources.launchdarkly import LaunchDarklySource
-births.watch(rheostat.VendorLog, LaunchDarklySource, ldclient.LDClient, FDv1, StreamingUpdateProcessor, SSEClient,
+from rheostat.plugins import VendorLog
+births.watch(VendorLog, LaunchDarklySource, ldclient.LDClient, FDv1, StreamingUpdateProcessor, SSEClient,
              urllib3.PoolManager, urllib3.HTTPConnectionPool)
 """,
     "openfeature": """
 import remote_provider
 from rheostat_flagsources.openfeature import OpenFeatureSource
-births.watch(rheostat.VendorLog, OpenFeatureSource, remote_provider.RemoteProvider)
+from rheostat.plugins import VendorLog
+births.watch(VendorLog, OpenFeatureSource, remote_provider.RemoteProvider)
 """,
 }
 

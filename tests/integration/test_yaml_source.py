@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rheostat import Duration, FilePath, FlagSource, Identity, InvalidOptions, Reading, SourceUnavailable
+from rheostat.plugins import Duration, FilePath, FlagSource, Identity, InvalidOptions, Reading, SourceUnavailable
 from rheostat_flagsources.yaml_file import YamlFileOptions, YamlFileSource
 
 PATIENCE = 15.0

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzzing import ODD, SECRET, TOKENS, well_formed
-from rheostat import ConfigError, Reading, SourceUnavailable, parse_flags
+from rheostat import ConfigError
 from rheostat._config.config import Config, load_config
 from rheostat._report.journal import Journal
+from rheostat.plugins import Reading, SourceUnavailable, parse_flags
 
 # A limit that does not hold takes minutes, or for ever.
 pytestmark = pytest.mark.timeout(60)

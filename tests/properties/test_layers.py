@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rheostat import Duration, Reading
 from rheostat._core.knowledge import Knowledge, overlay
 from rheostat._core.policy import Policy
 from rheostat._core.precedence import Facts, Verdict, decide
 from rheostat._core.rules import Rules, Setting
+from rheostat.plugins import Duration, Reading
 
 LEASE = 60.0
 NOW = 1000.0

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat import Adjustment, Reading
+from rheostat import Adjustment
 from rheostat._contract.values import Value
 from rheostat._core.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve, resolve_setting
+from rheostat.plugins import Reading
 from rheostat.testing import Declared, Raw, raw_values, rules
 from rheostat.testing.oracle import good_value, judge, keeps, lossless
 from rheostat.testing.strategies import NEARLY, ODD

@@ -5,24 +5,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import rheostat
-from rheostat import (
+from rheostat import Health, Observer, Transition, Value
+from rheostat.plugins import (
     Backend,
     Duration,
     FilePath,
     FlagSource,
-    Health,
     Identity,
     KnowsFlags,
-    Observer,
     Parameter,
     Probing,
     Reading,
     Secret,
     SourceUnavailable,
     TemporaryError,
-    Transition,
     Url,
-    Value,
 )
 
 

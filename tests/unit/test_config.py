@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from rheostat import ConfigError, Secret
+from rheostat import ConfigError
 from rheostat._config.config import Config, load_config
 from rheostat._core.rules import Limits, Setting
+from rheostat.plugins import Secret
 
 HEAD = """
 version: 1
@@ -650,7 +651,7 @@ def test_swapping_noop_in_is_one_word(load: Load, settings: str) -> None:
 
 STRANGER = """
     from dataclasses import dataclass
-    from rheostat import Duration, InvalidOptions, Parameter, Secret
+    from rheostat.plugins import Duration, InvalidOptions, Parameter, Secret
 
     @dataclass(frozen=True, kw_only=True)
     class Options:

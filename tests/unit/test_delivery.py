@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from rheostat import Health, State, TemporaryError
+from rheostat import Health, State
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Policy
 from rheostat._core.rules import Rules, Setting
+from rheostat.plugins import TemporaryError
 from stepping import HeldCalls, RecordingBackend, Stepped
 
 RULES = Rules(enabled=Setting(name="enabled", kind=bool, default=False, flag="on"), settings=())

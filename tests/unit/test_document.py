@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rheostat import ConfigError, SourceUnavailable, parse_flags
+from rheostat import ConfigError
 from rheostat._config.config import load_config
+from rheostat.plugins import SourceUnavailable, parse_flags
 
 BOMB = "a: &a {x: 1}\n" + "".join(
     f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)

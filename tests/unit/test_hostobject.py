@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rheostat import HostObject, SourceUnavailable
+from rheostat.plugins import HostObject, SourceUnavailable
 
 
 class Client:

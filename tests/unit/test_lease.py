@@ -6,13 +6,14 @@ from typing import ClassVar
 
 import pytest
 
-from rheostat import Cause, Desired, Duration, Reading
+from rheostat import Cause, Desired
 from rheostat._control.watch import Watch
 from rheostat._core.knowledge import NEVER_READ, Knowledge, learn, lose
 from rheostat._core.policy import Policy
 from rheostat._core.precedence import Facts, Verdict, decide, explain
 from rheostat._core.rules import Rules, Setting
 from rheostat._report.journal import Journal
+from rheostat.plugins import Duration, Reading
 
 RULES = Rules(
     Setting("enabled", bool, default=False, flag="on"),

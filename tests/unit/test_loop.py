@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from rheostat import Health, PermanentError, SourceUnavailable, State, TemporaryError, Transition, Value
+from rheostat import Health, State, Transition, Value
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Backoff, Policy
 from rheostat._core.rules import Limits, Rules, Setting
+from rheostat.plugins import PermanentError, SourceUnavailable, TemporaryError
 from stepping import RecordingBackend, Stepped
 
 RULES = Rules(

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from rheostat import Backend, Identity
+from rheostat.plugins import Backend, Identity
 from rheostat_backends.noop import NoopBackend
 
 IDENTITY = Identity("checkout", "web-1", {}, 1)

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from rheostat import Desired, Duration, InvalidOptions
+from rheostat import Desired
 from rheostat._core.policy import Backoff, Policy
 from rheostat._core.start_gate import StartGate, splay_of
+from rheostat.plugins import Duration, InvalidOptions
 
 LEAST_JITTER: Callable[[], float] = lambda: 0.0  # noqa: E731  # a constant in place of chance
 MOST_JITTER: Callable[[], float] = lambda: 1.0  # noqa: E731

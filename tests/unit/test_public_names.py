@@ -10,7 +10,7 @@ import pytest
 
 import rheostat
 
-PACKAGES = ["rheostat", "rheostat.testing", "rheostat_flagsources.growthbook"]
+PACKAGES = ["rheostat", "rheostat.plugins", "rheostat.testing", "rheostat_flagsources.growthbook"]
 
 
 def for_type_checkers(package: str) -> set[str]:
@@ -47,9 +47,11 @@ def test_importing_it_imports_nothing() -> None:
     assert "['rheostat']\n" == ran.stdout
 
 
-@pytest.mark.parametrize(("name", "dependency"), [("Reading", "transitions"), ("State", "yaml"), ("Reading", "yaml")])
+@pytest.mark.parametrize(
+    ("name", "dependency"), [("plugins.Reading", "transitions"), ("State", "yaml"), ("plugins.Reading", "yaml")]
+)
 def test_a_name_brings_no_more_than_it_needs(name: str, dependency: str) -> None:
     """The contracts for plug-ins need neither the state machine nor a parser of YAML."""
-    code = f"import sys; from rheostat import {name}; print({dependency!r} in sys.modules)"
+    code = f"import sys, rheostat; rheostat.{name}; print({dependency!r} in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "False\n" == ran.stdout

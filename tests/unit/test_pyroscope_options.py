@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rheostat import Identity, InvalidOptions, PermanentError, Secret, Url
+from rheostat.plugins import Identity, InvalidOptions, PermanentError, Secret, Url
 from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
 
 TOKEN = Secret("hunter22")

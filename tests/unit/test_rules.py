@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from rheostat import Adjustment, Desired, Reading, Value
+from rheostat import Adjustment, Desired, Value
 from rheostat._core.rules import Limits, Otherwise, Resolution, Rules, Setting, resolve
+from rheostat.plugins import Reading
 
 SWITCH = Setting("enabled", bool, default=False, flag="on")
 HARD = Limits("hard limit of agent", min=1, max=1000)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rheostat import ConfigError, Secret, Url
+from rheostat import ConfigError
 from rheostat._config.config import Config, load_config
 from rheostat._report.journal import Journal
+from rheostat.plugins import Secret, Url
 
 Load = Callable[[str], Config]
 

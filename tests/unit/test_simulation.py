@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
-from rheostat import ConfigError, Reading, State
+from rheostat import ConfigError, State
+from rheostat.plugins import Reading
 from rheostat.testing import FAULTS, ProbedBackend, ScriptedSource, Simulation
 
 CONFIG = """\

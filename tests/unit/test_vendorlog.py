@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rheostat import VendorLog
+from rheostat.plugins import VendorLog
 
 LOGGER = logging.getLogger("vendor.sdk")
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from rheostat import NotReady, Reading, SourceUnavailable
 from rheostat._config.config import Plugin
 from rheostat._contract.identity import Identity
 from rheostat._control.watch import Watch
 from rheostat._lifecycle.assembly import open_sources
 from rheostat._report.journal import Journal
+from rheostat.plugins import NotReady, Reading, SourceUnavailable
 from rheostat.testing import Log, ScriptedSource, VirtualClock
 
 WANTED: Mapping[str, type] = {"on": bool}

@@ -12,7 +12,7 @@ import pytest
 from rheostat_backend_memray.backend import MemrayBackend, MemrayOptions
 from rheostat_backend_memray.folder import Folder, Profile, superfluous
 
-from rheostat import Duration, FilePath, Identity, InvalidOptions, TemporaryError
+from rheostat.plugins import Duration, FilePath, Identity, InvalidOptions, TemporaryError
 from rheostat.testing import BackendContract
 
 MIB = 2**20

@@ -12,7 +12,7 @@ from rheostat_flagsource_http.endpoint import LARGEST
 from rheostat_flagsource_http.source import HttpOptions, HttpSource
 from rheostat_flagsource_http.trouble import Trouble
 
-from rheostat import Duration, Identity, InvalidOptions, Reading, Secret, SourceUnavailable, Url
+from rheostat.plugins import Duration, Identity, InvalidOptions, Reading, Secret, SourceUnavailable, Url
 from rheostat.testing import FlagSourceContract
 
 PATIENCE = 10.0

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from rheostat import hold_off_forks, import_vendor
+from rheostat.plugins import hold_off_forks, import_vendor
 
 from .payload import Payload, Unusable, read_payload
 

@@ -285,7 +285,7 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
     except TooManyProblems:
         raise
     except Exception as error:
-        _blame_plugin(sections.backend, error, "parameters that map names to rheostat.Parameter", decoder)
+        _blame_plugin(sections.backend, error, "parameters that map names to rheostat.plugins.Parameter", decoder)
         return None
 
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Final
 
 import pytest
 
-from rheostat import Backend, BackendError, Parameter, Probing, Value
 from rheostat._contract.text import describe
+from rheostat.plugins import Backend, BackendError, Parameter, Probing, Value
 
 from .backend_under_test import BackendUnderTest
 from .interrupt import Interrupting
@@ -142,7 +142,7 @@ class BackendContract:
         """Options, parameters, start and stop are there."""
         backend = self._config().backend()
         assert isinstance(backend, Backend), (
-            f"{type(backend).__name__} is no rheostat.Backend; expected Options, parameters, start and stop"
+            f"{type(backend).__name__} is no rheostat.plugins.Backend; expected Options, parameters, start and stop"
         )
 
     def test_its_options_are_a_frozen_dataclass(self) -> None:
@@ -390,7 +390,7 @@ def extremes(parameter: Parameter) -> list[Value]:
 def what_is_wrong(parameter: object) -> str:
     """Why it is no sound parameter; empty if it is one."""
     if not isinstance(parameter, Parameter):
-        return f"{parameter!r} is no rheostat.Parameter"
+        return f"{parameter!r} is no rheostat.plugins.Parameter"
     if parameter.type not in _TYPES:
         return f"its type is {parameter.type!r}, not bool, int, float or str"
     if type(parameter.default) is not parameter.type:

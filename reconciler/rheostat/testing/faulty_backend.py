@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final, Literal, NamedTuple
 
-from rheostat import Health, Identity, Parameter, PermanentError, TemporaryError, Value
+from rheostat.plugins import Health, Identity, Parameter, PermanentError, TemporaryError, Value
 
 CallName = Literal["start", "stop", "probe"]
 

@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 
 import pytest
 
-from rheostat import FlagSource, KnowsFlags, NotReady, Reading
 from rheostat._contract.values import Unreadable, read_as
+from rheostat.plugins import FlagSource, KnowsFlags, NotReady, Reading
 
 from .interrupt import swallowed_at
 from .own_process import OwnProcess, Report
@@ -144,7 +144,8 @@ class FlagSourceContract:
         """Options, poll_interval, open, read and close are there."""
         source = self._config().source()
         assert isinstance(source, FlagSource), (
-            f"{type(source).__name__} is no rheostat.FlagSource; expected Options, poll_interval, open, read and close"
+            f"{type(source).__name__} is no rheostat.plugins.FlagSource; "
+            "expected Options, poll_interval, open, read and close"
         )
 
     def test_its_options_are_a_frozen_dataclass(self) -> None:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rheostat import PermanentError, State, Status, Transition, Value
+from rheostat import State, Status, Transition, Value
+from rheostat.plugins import PermanentError
 
 from .faulty_backend import BackendCall
 from .oracle import judge

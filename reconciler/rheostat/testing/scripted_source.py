@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from rheostat import Identity, Reading, SourceUnavailable
+from rheostat.plugins import Identity, Reading, SourceUnavailable
 
 
 class ScriptedSource:

@@ -8,11 +8,12 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from rheostat import FlagSource, Identity, Observer, State, Status
+from rheostat import Observer, State, Status
 from rheostat._config.config import Config, load_config
 from rheostat._host.calls import Returned, run
 from rheostat._lifecycle.assembly import Surroundings, assemble, built_sources
 from rheostat._report.journal import Journal
+from rheostat.plugins import FlagSource, Identity
 
 from .faulty_backend import BackendCall, FaultyBackend
 from .virtual import VirtualClock

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from rheostat import SourceUnavailable
+from rheostat.plugins import SourceUnavailable
 
 from .calling_thread import CallingThread
 from .plugin_under_test import PluginsConfig

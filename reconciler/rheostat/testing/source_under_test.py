@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
-from rheostat import Reading, SourceUnavailable
 from rheostat._contract.text import describe
+from rheostat.plugins import Reading, SourceUnavailable
 
 from .calling_thread import CallingThread
 
@@ -62,7 +62,7 @@ class SourceUnderTest:
 
         answer = self._call("read()", ask, "a Reading, or SourceUnavailable with the reason")
         assert isinstance(answer, Reading | SourceUnavailable), (
-            f"read() gave {answer!r}; expected a rheostat.Reading, or SourceUnavailable to be raised"
+            f"read() gave {answer!r}; expected a rheostat.plugins.Reading, or SourceUnavailable to be raised"
         )
         return answer
 

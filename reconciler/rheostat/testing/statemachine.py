@@ -7,7 +7,8 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rheostat import SourceUnavailable, State, Transition
+from rheostat import State, Transition
+from rheostat.plugins import SourceUnavailable
 
 from .faulty_backend import FAULTS, CallName, Leaked, ProbedBackend
 from .model import Model, World

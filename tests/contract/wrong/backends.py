@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
 from contract.right import SESSION, RightBackend, RightOptions
-from rheostat import FilePath, Health, Identity, Parameter, PermanentError, TemporaryError, Value
+from rheostat.plugins import FilePath, Health, Identity, Parameter, PermanentError, TemporaryError, Value
 
 Settings = Mapping[str, Value]
 

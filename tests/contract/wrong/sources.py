@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
 from contract.right import Found, RightOptions, RightSource, Unpolled
-from rheostat import FilePath, Identity, NotReady, Reading, SourceUnavailable
+from rheostat.plugins import FilePath, Identity, NotReady, Reading, SourceUnavailable
 
 Changed = Callable[[], None]
 Wanted = Mapping[str, type]
@@ -19,7 +19,7 @@ FOR_LONG = 4.0
 
 class LacksPollInterval(Unpolled):
     caught_by = "test_it_has_the_members_of_the_protocol"
-    told = "LacksPollInterval is no rheostat.FlagSource"
+    told = "LacksPollInterval is no rheostat.plugins.FlagSource"
 
 
 @dataclass
@@ -223,7 +223,7 @@ class KeepsOldFlagsWhileDown(RightSource):
 
 class GivesFalseForDown(RightSource):
     caught_by = "test_an_outage_is_told"
-    told = "read() gave False; expected a rheostat.Reading"
+    told = "read() gave False; expected a rheostat.plugins.Reading"
 
     def read(self, wanted: Wanted) -> Any:
         return self.found if isinstance(self.found, Reading) else False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from rheostat import (
+from rheostat.plugins import (
     Duration,
     FilePath,
     Health,

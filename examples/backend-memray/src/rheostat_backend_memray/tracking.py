@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from rheostat import hold_off_forks
+from rheostat.plugins import hold_off_forks
 
 
 class _Tracking:

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from rheostat import Duration, Identity, InvalidOptions, NotReady, Reading, Secret, SourceUnavailable, Url
+from rheostat.plugins import Duration, Identity, InvalidOptions, NotReady, Reading, Secret, SourceUnavailable, Url
 
 from .document import flags_in
 from .endpoint import LONGEST, Endpoint

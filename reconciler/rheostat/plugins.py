@@ -1,0 +1,90 @@
+"""The names that flag sources and profiler backends are made of.
+
+    from rheostat.plugins import FlagSource, Identity, Reading
+
+An application needs none of them: those are in `rheostat`.
+"""
+
+TYPE_CHECKING = False  # As in the package: typing costs more than all of this.
+
+if TYPE_CHECKING:
+    from rheostat._config.flagfile import flag_names, parse_flags
+    from rheostat._contract.backend import (
+        Backend,
+        BackendError,
+        Health,
+        Parameter,
+        PermanentError,
+        Probing,
+        Reachable,
+        TemporaryError,
+    )
+    from rheostat._contract.flagsource import FlagSource, KnowsFlags, NotReady, Reading, SourceUnavailable
+    from rheostat._contract.hostobject import HostObject, is_inherited
+    from rheostat._contract.identity import Identity
+    from rheostat._contract.options import Duration, FilePath, InvalidOptions
+    from rheostat._contract.secret import Secret, Url
+    from rheostat._contract.values import Value
+    from rheostat._host.fork_warnings import silence_on_fork
+    from rheostat._host.forks import hold_off_forks
+    from rheostat._host.vendor import import_vendor
+    from rheostat._host.vendor_log import VendorLog
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "Duration",
+    "FilePath",
+    "FlagSource",
+    "Health",
+    "HostObject",
+    "Identity",
+    "InvalidOptions",
+    "KnowsFlags",
+    "NotReady",
+    "Parameter",
+    "PermanentError",
+    "Probing",
+    "Reachable",
+    "Reading",
+    "Secret",
+    "SourceUnavailable",
+    "TemporaryError",
+    "Url",
+    "Value",
+    "VendorLog",
+    "flag_names",
+    "hold_off_forks",
+    "import_vendor",
+    "is_inherited",
+    "parse_flags",
+    "silence_on_fork",
+]
+
+_MODULES = {
+    "_config.flagfile": ["flag_names", "parse_flags"],
+    "_contract.backend": [
+        "Backend", "BackendError", "Health", "Parameter", "PermanentError", "Probing", "Reachable", "TemporaryError",
+    ],
+    "_contract.flagsource": ["FlagSource", "KnowsFlags", "NotReady", "Reading", "SourceUnavailable"],
+    "_contract.hostobject": ["HostObject", "is_inherited"],
+    "_contract.identity": ["Identity"],
+    "_contract.options": ["Duration", "FilePath", "InvalidOptions"],
+    "_contract.secret": ["Secret", "Url"],
+    "_contract.values": ["Value"],
+    "_host.fork_warnings": ["silence_on_fork"],
+    "_host.forks": ["hold_off_forks"],
+    "_host.vendor": ["import_vendor"],
+    "_host.vendor_log": ["VendorLog"],
+}  # fmt: skip
+
+# Resolved on first use, as in the package, and for its reasons.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        from rheostat import _resolve
+
+        return _resolve(globals(), _MODULES, name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
