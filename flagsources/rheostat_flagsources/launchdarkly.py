@@ -184,9 +184,7 @@ class LaunchDarklySource:
             raise self._not_connected(unavailable.reason) from None
 
     def _attributes(self) -> dict[str, Any]:
-        identity = self._identity
-        own = {"application": identity.application, "instance": identity.instance, "pid": identity.pid}
-        given = {**own, **identity.tags, **self._options.attributes}
+        given = self._identity.attributes(self._options.attributes)
         # They would make another context of it.
         return {name: value for name, value in given.items() if name not in ("key", "kind")}
 

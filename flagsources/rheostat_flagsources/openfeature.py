@@ -216,14 +216,7 @@ class OpenFeatureSource:
             self._is_importing = False
         identity = self._identity
         self._context = context.EvaluationContext(
-            targeting_key=identity.instance,
-            attributes={
-                "application": identity.application,
-                "instance": identity.instance,
-                "pid": identity.pid,
-                **identity.tags,
-                **self._options.attributes,
-            },
+            targeting_key=identity.instance, attributes=identity.attributes(self._options.attributes)
         )
         if self._options.provider is not None:
             # What is set for a domain can be replaced but never unset: it must not stand before the application's

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rheostat._contract.identity import Identity
     from rheostat._contract.options import Duration, FilePath, InvalidOptions
     from rheostat._contract.secret import Secret, Url
+    from rheostat._contract.threaded_source import ThreadedSource
     from rheostat._contract.values import Value
     from rheostat._host.fork_warnings import silence_on_fork
     from rheostat._host.forks import hold_off_forks
@@ -50,6 +51,7 @@ __all__ = [
     "Secret",
     "SourceUnavailable",
     "TemporaryError",
+    "ThreadedSource",
     "Url",
     "Value",
     "VendorLog",
@@ -71,6 +73,7 @@ _MODULES = {
     "_contract.identity": ["Identity"],
     "_contract.options": ["Duration", "FilePath", "InvalidOptions"],
     "_contract.secret": ["Secret", "Url"],
+    "_contract.threaded_source": ["ThreadedSource"],
     "_contract.values": ["Value"],
     "_host.fork_warnings": ["silence_on_fork"],
     "_host.forks": ["hold_off_forks"],

@@ -110,14 +110,7 @@ class GrowthBookSource:
 
     def __init__(self, options: GrowthBookOptions, identity: Identity) -> None:
         self._options = options
-        self._attributes = {
-            "id": identity.instance,
-            "instance": identity.instance,
-            "application": identity.application,
-            "pid": identity.pid,
-            **identity.tags,
-            **options.attributes,
-        }
+        self._attributes = {"id": identity.instance, **identity.attributes(options.attributes)}
         self._log = VendorLog(*LOGGERS, ours=self._works_for_us)
         self._make: Any = None
         self._feed: Feed | None = None

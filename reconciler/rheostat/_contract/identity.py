@@ -15,3 +15,8 @@ class Identity(NamedTuple):
     instance: str
     tags: Mapping[str, str]
     pid: int
+
+    def attributes(self, extra: Mapping[str, object]) -> dict[str, object]:
+        """The attributes that flags are targeted by: the process's, its tags, and `extra`, the last of which win."""
+        own = {"application": self.application, "instance": self.instance, "pid": self.pid}
+        return {**own, **self.tags, **extra}

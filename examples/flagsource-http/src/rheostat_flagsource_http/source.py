@@ -1,23 +1,19 @@
 """The flag source as Rheostat sees it: one thread asks the endpoint, the latest answer is kept for `read`."""
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from rheostat.plugins import Duration, Identity, InvalidOptions, NotReady, Reading, Secret, SourceUnavailable, Url
+from rheostat.plugins import Duration, Identity, InvalidOptions, Reading, Secret, SourceUnavailable, ThreadedSource, Url
 
 from .document import flags_in
 from .endpoint import LONGEST, Endpoint
-from .trouble import TooLong, Trouble, trouble_with
+from .trouble import trouble_with
 
 _LEAST: Final = 0.01
-_CLOSING: Final = 0.2
-"""Seconds that `close` waits for the thread. One that waits for an answer ends soon after its timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,86 +39,36 @@ class HttpOptions:
             raise InvalidOptions(wrong)
 
 
-class HttpSource:
+class HttpSource(ThreadedSource):
     """Gives the members of a JSON object as flags."""
 
     Options: ClassVar[type] = HttpOptions
 
     def __init__(self, options: HttpOptions, identity: Identity) -> None:
+        patience = (LONGEST + 1) * options.timeout
+        super().__init__("http", about=str(options.url), interval=options.poll_interval, patience=patience)
         self._options = options
         self._endpoint = Endpoint(
             options.url.reveal(), None if options.token is None else options.token.reveal(), options.timeout
         )
         self._etag = ""
-        self._known: Reading | None = None
-        self._latest: Reading | Trouble | None = None
-        self._asking_since: float | None = None
-        self._ask_again_at: float | None = None
-        self._changed: Callable[[], None] = lambda: None
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._keep_asking, name="rheostat-http", daemon=True)
+        self._known = Reading({})
 
-    @property
-    def poll_interval(self) -> float | None:
-        """News come by `changed`; this is to notice a request that nothing ends, such as a look-up of the name."""
-        return self._options.poll_interval
-
-    def open(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
-        self._thread.start()
-
-    def read(self, wanted: Mapping[str, type]) -> Reading:
-        """The latest answer. Raises `SourceUnavailable` if it had no flags, or is overdue."""
-        latest, since = self._latest, self._asking_since
-        if since is not None and time.monotonic() - since > (LONGEST + 1) * self._options.timeout:
-            latest = TooLong(self._options.timeout)
-        if latest is None:
-            raise NotReady(f"{self._options.url}: no answer yet")
-        if isinstance(latest, Trouble):
-            raise SourceUnavailable(f"{self._options.url}: {latest}", self._ask_again_at)
-        return latest
-
-    def known_flags(self) -> Iterable[str]:
-        """For the nearest name to one that is misspelt."""
-        return () if self._known is None else self._known.values
-
-    def close(self) -> None:
-        self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join(_CLOSING)
-
-    def _keep_asking(self) -> None:
-        while not self._closed.is_set():
-            self._asking_since = time.monotonic()
-            latest = self._ask()
-            self._ask_again_at = time.monotonic() + self._options.poll_interval
-            is_news = not _same(latest, self._latest)
-            self._latest, self._asking_since = latest, None
-            if is_news and not self._closed.is_set():
-                self._changed()
-            self._closed.wait(self._options.poll_interval)
-
-    def _ask(self) -> Reading | Trouble:
+    def ask(self) -> Reading:
+        """The endpoint's flags, those of last time where it says that nothing has changed."""
         try:
             document = self._endpoint.get(self._etag)
             if document is not None:
                 self._keep(flags_in(document.body, self._options.pointer), document.etag)
-        # Whatever it is, this thread has to live.
+        # An address or a token may be in the client's texts.
         except Exception as error:
-            return trouble_with(error, self._options.timeout)
-        assert self._known is not None
+            raise SourceUnavailable(str(trouble_with(error, self._options.timeout))) from None
         return self._known
 
     def _keep(self, flags: Mapping[str, object], etag: str) -> None:
         """The tag is one of flags that are known: what cannot be used is asked for in full again."""
-        reading = Reading(flags, reasons=dict.fromkeys(flags, "HTTP"))
-        if self._known is None or not self._known.is_same_as(reading):
-            self._known = reading
+        self._known = Reading(flags, reasons=dict.fromkeys(flags, "HTTP"))
         self._etag = etag
-
-
-def _same(one: Reading | Trouble, other: Reading | Trouble | None) -> bool:
-    return one is other or (isinstance(one, Trouble) and isinstance(other, Trouble) and str(one) == str(other))
 
 
 def _is_address(url: str) -> bool:
