@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,6 +13,7 @@ from rheostat._cli.diagram import mermaid
 from rheostat._config.config import load_config
 from rheostat._config.registry import BACKENDS, LAYERS, SOURCES
 from rheostat._core.policy import Policy
+from rheostat._report.event import EventName
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -121,9 +123,12 @@ def test_the_entry_points_are_the_built_ins() -> None:
 
 
 def test_each_promise_names_a_test_that_is_there() -> None:
-    """The README's list of promises is one of tests."""
-    promises = README.partition("## What is promised")[2].partition("What cannot be promised")[0]
-    linked = re.findall(r"\[([tT]est\w+)\]\((tests/[\w/]+\.py)\)", promises)
+    """The list of promises is one of tests, and the README has the same."""
+    promises = (ROOT / "docs/promises.md").read_text().partition("## What cannot be promised")[0]
+    assert re.findall(r"^- \*\*(.+?)\*\*", README, re.MULTILINE) == re.findall(
+        r"^- \*\*(.+?)\*\*", promises, re.MULTILINE
+    )
+    linked = re.findall(r"\[([tT]est\w+)\]\(\.\./(tests/[\w/]+\.py)\)", promises)
     assert len(linked) >= promises.count("\n- **")
     missing = [
         name
@@ -131,3 +136,20 @@ def test_each_promise_names_a_test_that_is_there() -> None:
         if not re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.MULTILINE)
     ]
     assert [] == missing
+
+
+def test_the_reference_has_every_name_field_event_and_variable() -> None:
+    """What a process shows or reads is documented, and nothing else is."""
+    reference = (ROOT / "docs/reference.md").read_text()
+
+    def table(title: str) -> set[str]:
+        section = reference.partition(f"## {title}\n")[2].partition("\n## ")[0]
+        cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+        return {name for cell in cells for name in re.findall(r"`([A-Za-z_]+)", cell)}
+
+    code = "".join(path.read_text() for path in (ROOT / "reconciler/rheostat").rglob("*.py"))
+    assert {*get_args(EventName)} == table("Events")
+    assert {*rheostat.Status._fields} == table("Status")
+    assert {*re.findall(r"\bRHEOSTAT_[A-Z_]+[A-Z]\b", code)} == table("Environment")
+    named = set(re.findall(r"`([A-Za-z]+)", reference.partition("## Names")[2].partition("## Status")[0]))
+    assert set() == {*rheostat.__all__} - named

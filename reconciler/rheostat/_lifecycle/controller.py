@@ -43,8 +43,8 @@ _PARTS: Final = (
 _AT_THE_END: Final = "interpreter shutdown"
 """CPython's message, from 3.12 on, where no thread can be started any more."""
 _WITHOUT_THREAD: Final = (
-    "after a fork there was no thread for Rheostat: flags are not followed until it gets one at the next fork, nudge() "
-    "or stop(); a session that runs goes on; is the limit of processes too low?"
+    "could not restart the control thread after a fork (process limit too low? see ulimit -u): flags are ignored until "
+    "the next fork, nudge() or stop(); a running session continues"
 )
 
 
