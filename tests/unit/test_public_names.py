@@ -1,6 +1,7 @@
 """The package `rheostat`: names that cost nothing until they are used."""
 
 import ast
+import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -55,3 +56,21 @@ def test_a_name_brings_no_more_than_it_needs(name: str, dependency: str) -> None
     code = f"import sys, rheostat; rheostat.{name}; print({dependency!r} in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "False\n" == ran.stdout
+
+
+@pytest.mark.parametrize("package", ["rheostat", "rheostat.plugins"])
+def test_public_classes_say_where_they_are_public(package: str) -> None:
+    """In a traceback, a repr and a pickle: the wing that holds one may change."""
+    module = import_module(package)
+    classes = {name: found for name in module.__all__ if isinstance(found := getattr(module, name), type)}
+    assert "rheostat" == classes.pop("Health", rheostat.Health).__module__
+    assert {} == {name: each for name, each in classes.items() if each.__module__ != package and name != "Value"}
+
+
+def test_a_transition_can_be_pickled() -> None:
+    """An observer may send it to another process."""
+    cause = rheostat.Cause("flag", "on", None, True)
+    made = rheostat.Transition(
+        1, rheostat.State.STOPPED, rheostat.State.RUNNING, rheostat.Trigger.STARTED, cause, {"rate": 20}, (), 1.5
+    )
+    assert made == pickle.loads(pickle.dumps(made))

@@ -22,6 +22,9 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
+Place.__module__ = "rheostat"
+
+
 class Problem(NamedTuple):
     """One error: where, at which path in the document, what was found, what was expected."""
 
@@ -38,12 +41,18 @@ class Problem(NamedTuple):
         return shorten(f"{self.place}: {path}found {self.found}, expected {self.expected}{hint}", _LONGEST)
 
 
+Problem.__module__ = "rheostat"
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used. `problems` holds all that is wrong with it, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = sorted(problems, key=lambda p: (p.place.line, p.place.column))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+ConfigError.__module__ = "rheostat"
 
 
 class Problems(list[Problem]):

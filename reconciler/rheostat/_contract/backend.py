@@ -10,12 +10,21 @@ class BackendError(Exception):
     """A backend could not start or stop its session."""
 
 
+BackendError.__module__ = "rheostat.plugins"
+
+
 class TemporaryError(BackendError):
     """Trying the same again later may succeed: it is retried with backoff."""
 
 
+TemporaryError.__module__ = "rheostat.plugins"
+
+
 class PermanentError(BackendError):
     """The same settings will fail again: nothing is tried until the desired state changes."""
+
+
+PermanentError.__module__ = "rheostat.plugins"
 
 
 class Parameter(NamedTuple):
@@ -28,11 +37,17 @@ class Parameter(NamedTuple):
     choices: tuple[Value, ...] | None = None
 
 
+Parameter.__module__ = "rheostat.plugins"
+
+
 class Health(NamedTuple):
     """Whether the session really samples, with the evidence in words."""
 
     status: Literal["healthy", "failed", "unknown"]
     detail: str = ""
+
+
+Health.__module__ = "rheostat"
 
 
 UNKNOWN_HEALTH: Final = Health("unknown")
@@ -58,6 +73,9 @@ class Backend(Protocol):
         """Flush and end the session. Without a session it does nothing."""
 
 
+Backend.__module__ = "rheostat.plugins"
+
+
 @runtime_checkable
 class Reachable(Protocol):
     """Beside `Backend`: it can tell whether its server would take what it delivers."""
@@ -70,9 +88,15 @@ class Reachable(Protocol):
         """
 
 
+Reachable.__module__ = "rheostat.plugins"
+
+
 @runtime_checkable
 class Probing(Protocol):
     """The part of a backend beside `Backend` that can tell whether its session is alive."""
 
     def probe(self) -> Health:
         """Is it really sampling? Evidence, not hope."""
+
+
+Probing.__module__ = "rheostat.plugins"

@@ -20,11 +20,17 @@ class SourceUnavailable(Exception):
         self.retry_at = retry_at
 
 
+SourceUnavailable.__module__ = "rheostat.plugins"
+
+
 class NotReady(SourceUnavailable):
     """It has only just begun to connect, so there is nothing to complain about yet.
 
     Raise it for a few seconds at most, and `SourceUnavailable` after that.
     """
+
+
+NotReady.__module__ = "rheostat.plugins"
 
 
 class Reading(NamedTuple):
@@ -54,6 +60,9 @@ class Reading(NamedTuple):
     def is_same_as(self, other: "Reading") -> bool:
         """Nothing has changed. To Python ``True`` and ``1`` are equal, to who reads the flags they may not be."""
         return self == other and all(type(value) is type(other.values[flag]) for flag, value in self.values.items())
+
+
+Reading.__module__ = "rheostat.plugins"
 
 
 @runtime_checkable
@@ -86,6 +95,9 @@ class FlagSource(Protocol):
         """Let go of everything, in bounded time, however often it is called."""
 
 
+FlagSource.__module__ = "rheostat.plugins"
+
+
 @runtime_checkable
 class KnowsFlags(Protocol):
     """The part of a flag source beside `FlagSource` that can tell which flags there are, wanted or not."""
@@ -95,3 +107,6 @@ class KnowsFlags(Protocol):
 
         Called by ``rheostat plan`` only, for the nearest name to one that is not defined; what it raises is ignored.
         """
+
+
+KnowsFlags.__module__ = "rheostat.plugins"

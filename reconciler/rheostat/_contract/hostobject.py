@@ -68,6 +68,9 @@ class HostObject:
             )
 
 
+HostObject.__module__ = "rheostat.plugins"
+
+
 def is_inherited(thing: object) -> bool:
     """It was met before in the process that this one was forked from: its threads and sockets are not here.
 

@@ -20,3 +20,6 @@ class Identity(NamedTuple):
         """The attributes that flags are targeted by: the process's, its tags, and `extra`, the last of which win."""
         own = {"application": self.application, "instance": self.instance, "pid": self.pid}
         return {**own, **self.tags, **extra}
+
+
+Identity.__module__ = "rheostat.plugins"

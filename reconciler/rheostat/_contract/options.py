@@ -35,3 +35,6 @@ class InvalidOptions(ValueError):
     def __init__(self, expected: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: expected {what}" for name, what in expected.items()))
         self.expected = expected
+
+
+InvalidOptions.__module__ = "rheostat.plugins"

@@ -35,6 +35,9 @@ class Secret:
         raise TypeError("a Secret is not pickled: its text would leave the process readable")
 
 
+Secret.__module__ = "rheostat.plugins"
+
+
 class Url(Secret):
     """A URL whose user part (``user:password@``) is secret; the rest is shown."""
 
@@ -48,6 +51,9 @@ class Url(Secret):
     def __str__(self) -> str:
         before, credentials, after = _split(self._text)
         return f"{before}{MASK}@{after}" if credentials else self._text
+
+
+Url.__module__ = "rheostat.plugins"
 
 
 def _split(url: str) -> tuple[str, str, str]:

@@ -96,6 +96,9 @@ class ThreadedSource:
             return SourceUnavailable(f"{self._about}: {text_of(error)}", again_at)
 
 
+ThreadedSource.__module__ = "rheostat.plugins"
+
+
 def _is_same(one: Reading | SourceUnavailable, other: Reading | SourceUnavailable | None) -> bool:
     if isinstance(one, Reading):
         return isinstance(other, Reading) and one.is_same_as(other)

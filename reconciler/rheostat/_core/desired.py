@@ -16,6 +16,9 @@ class Desired(NamedTuple):
     settings: Mapping[str, Value] = NO_SETTINGS
 
 
+Desired.__module__ = "rheostat"
+
+
 def same_settings(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
     """Equal, and of equal types: to Python ``True`` and ``1`` are the same, to a profiler they may not be."""
     return one == other and all(type(value) is type(other[name]) for name, value in one.items())
@@ -38,3 +41,6 @@ class Adjustment(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.setting}: asked {self.asked!r}, given {self.given!r} ({self.rule})"
+
+
+Adjustment.__module__ = "rheostat"

@@ -11,6 +11,9 @@ class State(StrEnum):
     RESTARTING = "restarting"
 
 
+State.__module__ = "rheostat"
+
+
 class Trigger(StrEnum):
     """The names of the moves, as they stand in the log."""
 
@@ -20,3 +23,6 @@ class Trigger(StrEnum):
     FAILED = "failed"
     DIED = "died"
     FORKED = "forked"
+
+
+Trigger.__module__ = "rheostat"

@@ -27,6 +27,9 @@ class Cause(NamedTuple):
         return f"{change}, {self.detail}" if self.detail else change
 
 
+Cause.__module__ = "rheostat"
+
+
 def _word(value: object) -> str:
     if value is None:
         return "unset"
@@ -53,6 +56,9 @@ class Transition(NamedTuple):
         took = "" if self.duration_ms is None else f" ({self.duration_ms:.0f} ms)"
         runs = " ".join(f"{name}={printable(value)}" for name, value in self.settings.items())
         return f"{self.from_state} -> {self.to_state}{took}: {self.cause}" + (f"; {runs}" if runs else "")
+
+
+Transition.__module__ = "rheostat"
 
 
 Observer = Callable[[Transition], None]

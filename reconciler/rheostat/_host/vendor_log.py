@@ -95,3 +95,6 @@ class VendorLog(logging.Filter):
             with suppress(Exception):
                 self.last_warning = record.getMessage()
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+VendorLog.__module__ = "rheostat.plugins"

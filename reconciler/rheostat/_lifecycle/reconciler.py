@@ -242,3 +242,6 @@ class Reconciler:
         controller = self._begin_no_more()
         if controller is not None:
             controller.close_at_exit()
+
+
+Reconciler.__module__ = "rheostat"

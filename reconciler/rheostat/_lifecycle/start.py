@@ -24,6 +24,9 @@ class AlreadyRunning(RuntimeError):
     """This process is governed already: by another configuration, or by one that has not ended yet."""
 
 
+AlreadyRunning.__module__ = "rheostat"
+
+
 class Asked(NamedTuple):
     """The arguments of a call of `start`: the file, and the values that replace its own."""
 

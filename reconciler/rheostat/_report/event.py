@@ -43,6 +43,9 @@ class Event(NamedTuple):
     fields: Mapping[str, Any] = _NO_FIELDS
 
 
+Event.__module__ = "rheostat"
+
+
 Listener = Callable[[Event], None]
 """Called with each event, in the thread that says it, mostly the control thread. What it raises is said once and goes
 no further."""

@@ -20,6 +20,9 @@ class Operation(NamedTuple):
     stuck: bool
 
 
+Operation.__module__ = "rheostat"
+
+
 class SourceStatus(NamedTuple):
     """Whether the flags are fresh, those of every layer. `reason` says why they are not.
 
@@ -31,6 +34,9 @@ class SourceStatus(NamedTuple):
     reason: str = ""
     stale_for: float | None = None
     retry_in: float | None = None
+
+
+SourceStatus.__module__ = "rheostat"
 
 
 class Status(NamedTuple):
@@ -56,6 +62,9 @@ class Status(NamedTuple):
     error: str = ""
     closed: bool = False
     delivery: Health = UNKNOWN_HEALTH
+
+
+Status.__module__ = "rheostat"
 
 
 class Snapshot(NamedTuple):
