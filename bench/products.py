@@ -6,15 +6,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from rheostat._config.config import load_config
 from rheostat.plugins import FlagSource, NotReady, Reading
 
 from .child import ChildFailed, environment
+from .flags import OFF, OTHERS, Flags
 from .stage import Stage
 
 GROWTHBOOK: Final = "GrowthBook"
@@ -24,12 +25,6 @@ PRODUCTS: Final = (GROWTHBOOK, LAUNCHDARKLY, OPENFEATURE)
 SERVED: Final = (GROWTHBOOK, LAUNCHDARKLY)
 """Those that have a server; OpenFeature's provider is in the process."""
 
-Flags = Mapping[str, Any]
-
-OFF: Final[Flags] = {"profiling_enabled": False, "profiling_sample_rate": 250, "profiling_mode": "gil"}
-ON: Final[Flags] = {**OFF, "profiling_enabled": True}
-OTHERS: Final[Flags] = {f"other_{number}": False for number in range(100)}
-"""Profiling is hardly all that a product has flags for."""
 
 _DEFAULTS: Final[Flags] = {"profiling_enabled": False, "profiling_sample_rate": 20, "profiling_mode": "gil"}
 KEY: Final = "sdk-00000000-0000-0000-0000-000000000000"

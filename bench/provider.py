@@ -10,7 +10,7 @@ from openfeature import api
 from openfeature.event import EventDetails, ProviderEvent, ProviderEventDetails
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
-from .products import OFF, OTHERS, Flags
+from .flags import OFF, OTHERS, Flags
 
 _PATIENCE: Final = 5.0
 

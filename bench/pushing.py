@@ -20,9 +20,10 @@ from typing import Final, NamedTuple
 from .agent import Call, replaced_by_nothing, watched
 from .bell import Bell
 from .child import run
+from .flags import OFF, ON, Flags
 from .governed import Governed
 from .naive import USUAL_INTERVAL, NaiveThread
-from .products import OFF, ON, PRODUCTS, Flags, Product, Sourced, client, leaving_at_once, product, section
+from .products import PRODUCTS, Product, Sourced, client, leaving_at_once, product, section
 from .row import Row, show
 from .stage import NOBODY, Stage, folder, receiver
 from .threads import CALLED, end_and_start

@@ -23,13 +23,12 @@ from rheostat.plugins import FlagSource
 
 from .bell import Bell
 from .child import run
+from .flags import ON, Flags
 from .products import (
     GROWTHBOOK,
     LAUNCHDARKLY,
-    ON,
     OPENFEATURE,
     PRODUCTS,
-    Flags,
     Product,
     Sourced,
     client,
