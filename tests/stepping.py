@@ -9,7 +9,7 @@ from rheostat._core.policy import Policy
 from rheostat._core.rules import Rules
 from rheostat._host.calls import Returned
 from rheostat._report.journal import Journal
-from rheostat.plugins import Identity
+from rheostat.plugins import Identity, Parameter
 from rheostat.testing import Log, ScriptedSource, VirtualClock
 
 IDENTITY = Identity("shop", "host-1", {}, 4711)
@@ -35,7 +35,7 @@ class RecordingBackend:
     """Remembers what it was told. Whether a call fails is decided by `HeldCalls.finish`."""
 
     Options: ClassVar[type] = dict
-    parameters = None
+    parameters: ClassVar[Mapping[str, Parameter] | None] = None
 
     def __init__(self) -> None:
         self.running: Mapping[str, Value] | None = None

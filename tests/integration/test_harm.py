@@ -53,7 +53,7 @@ class Records(logging.Handler):
         self.records.append(record)
 
     def of(self, event: str, level: int = logging.INFO) -> list[str]:
-        found = [each for each in self.records if event == each.rheostat_event]  # type: ignore[attr-defined]  # from extra
+        found = [each for each in self.records if event == each.rheostat_event]  # from extra
         return [each.getMessage() for each in found if each.levelno >= level]
 
 

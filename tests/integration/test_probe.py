@@ -491,7 +491,7 @@ def a_profile_function() -> Iterator[None]:
 
 @contextmanager
 def sys_monitoring() -> Iterator[None]:
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined]  # on 3.12 and later
+    monitoring: Any = sys.monitoring  # on 3.12 and later
     monitoring.use_tool_id(monitoring.PROFILER_ID, "a tool")
     try:
         yield
@@ -557,7 +557,7 @@ def test_a_neighbour_is_said_once(
     config = prepare(tmp_path, "{kind: noop}")
     with sign(), rheostat.start(config) as reconciler:
         until(lambda: reconciler.status().state is State.RUNNING)
-    [said] = [each for each in caplog.records if each.rheostat_event == "other_profiler"]  # type: ignore[attr-defined]  # from extra
+    [said] = [each for each in caplog.records if each.rheostat_event == "other_profiler"]  # from extra
     assert "WARNING" == said.levelname
     assert said.getMessage().startswith(f"another profiler seems to run in this process: {words};")
 

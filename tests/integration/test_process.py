@@ -155,7 +155,7 @@ def test_records_carry_their_fields(config: Path, watcher: Watcher, caplog: pyte
     first = next(each for each in caplog.records if each.name == "rheostat")
     assert ("transition", 1, "stopped", "running") == (
         first.rheostat_event, first.rheostat_seq, first.rheostat_from, first.rheostat_to
-    )  # type: ignore[attr-defined]  # they come from extra  # fmt: skip
+    )  # they come from extra  # fmt: skip
     who = {name: getattr(first, f"rheostat_{name}") for name in ("application", "instance", "tags")}
     assert {"application": "shop", "instance": os.uname().nodename, "tags": {}} == who
     assert "transitions" not in {each.name.partition(".")[0] for each in caplog.records}
@@ -341,7 +341,7 @@ def test_a_process_without_a_thread_to_spare_is_not_harmed(
     assert "can't start new thread" in reconciler.status().error
     assert reconciler.status().closed
     assert reconciler.stop()
-    assert ["start_failed"] == [each.rheostat_event for each in caplog.records]  # type: ignore[attr-defined]  # from extra
+    assert ["start_failed"] == [each.rheostat_event for each in caplog.records]  # from extra
 
 
 def test_a_source_that_calls_without_end_does_not_take_the_cpu(

@@ -531,12 +531,13 @@ def test_reconnects_back_off() -> None:
     """However a server misbehaves, in three seconds it is asked a handful of times, not by all at once."""
     with ExitStack() as stack:
         broken = []
-        for make in (GrowthBook, LaunchDarkly):
+        makes: tuple[type[GrowthBook | LaunchDarkly], ...] = (GrowthBook, LaunchDarkly)
+        for make in makes:
             for fault in make().server.faults:
                 product = stack.enter_context(make())
                 product.say(SAID)
-                stack.enter_context(contextmanager(connected)(product))
-                broken.append(Broken(product, fault))
+                stack.enter_context(contextmanager(connected)(product))  # type: ignore[arg-type]
+                broken.append(Broken(product, fault))  # type: ignore[arg-type]
         time.sleep(WATCHED)
         moments = {each.name: each.moments() for each in broken}
     # GrowthBook's API is asked both for features and for the stream, and for features after each new stream.
@@ -638,7 +639,7 @@ def host() -> Iterator[None]:
 
 def evaluated(features: Mapping[str, object], who: Identity) -> Reading:
     """What GrowthBook's features are for somebody."""
-    install(client=GrowthBookClient(features=features))
+    install(client=GrowthBookClient(features=dict(features)))
     source = GrowthBookSource(GrowthBookOptions(client=HostObject.from_text(f"{HOST}:client")), who)
     return read(source, dict.fromkeys(features, object))
 

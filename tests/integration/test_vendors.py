@@ -180,7 +180,9 @@ def test_growthbook_repository_loads_flags(growthbook: GrowthBookServer) -> None
         {"rate": {"defaultValue": 10, "rules": [{"condition": {"role": "worker"}, "force": 97}]}},
     )
     with growthbook_repository() as repository:
-        features = load(repository, growthbook)["features"]
+        loaded = load(repository, growthbook)
+    assert loaded is not None
+    features = loaded["features"]
     assert (97, 10) == (evaluated(features, "rate", role="worker"), evaluated(features, "rate", role="web"))
 
 
@@ -204,7 +206,9 @@ def test_growthbook_encrypted(growthbook: GrowthBookServer) -> None:
     assert {} == payload["features"]
     assert {"on": {"defaultValue": True}} == json.loads(decrypt(payload["encryptedFeatures"], DECRYPTION_KEY))
     with growthbook_repository() as repository:
-        assert groups == load(repository, growthbook)["savedGroups"]
+        loaded = load(repository, growthbook)
+        assert loaded is not None
+        assert groups == loaded["savedGroups"]
         growthbook.fault = Fault.ENCRYPTED_WRONG
         assert load(repository, growthbook) is None
         growthbook.mend()

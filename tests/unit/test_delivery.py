@@ -118,7 +118,7 @@ def test_where_no_thread_is_to_be_had_it_is_tried_again() -> None:
     """Nothing is said of the server, which nobody has looked at."""
     it = Looking()
     looks = it.looks.call
-    it.looks.call = no_thread  # type: ignore[method-assign]  # the fault
+    it.looks.call = no_thread  # type: ignore[method-assign, assignment]  # the fault
     it.wait(1.0)
     assert "unknown" == it.status.delivery.status
     it.looks.call = looks  # type: ignore[method-assign]  # the fault is over

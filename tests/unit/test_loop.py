@@ -439,7 +439,7 @@ def test_a_thread_that_cannot_be_started_is_a_failed_start() -> None:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    it.calls.call = exhausted  # type: ignore[method-assign]  # the machine's fault, not a backend's
+    it.calls.call = exhausted  # type: ignore[method-assign, assignment]  # the machine's fault, not a backend's
     it.step()
     it.step()
     assert it.status.error.startswith("start failed: MemoryError")

@@ -53,7 +53,7 @@ def test_a_logger_set_to_debug_says_all(log: VendorLog, caplog: pytest.LogCaptur
 
 def test_a_question_that_raises_lets_the_record_through(caplog: pytest.LogCaptureFixture) -> None:
     """It is asked within a log call of somebody else's."""
-    log = VendorLog("vendor.sdk", ours=lambda thread: thread.no_such_name)  # type: ignore[attr-defined]
+    log = VendorLog("vendor.sdk", ours=lambda thread: thread.no_such_name)
     log.attach()
     try:
         LOGGER.warning("heard")
