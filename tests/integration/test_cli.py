@@ -196,13 +196,13 @@ def test_reader_that_goes_away(folder: Path, arguments: list[str]) -> None:
 
 
 def test_help_says_that_online_sends_something(tmp_path: Path) -> None:
-    """Who must not let a check write to a server learns from --help, and from the README, that there is a request."""
+    """Who must not let a check write to a server learns from --help and the reference that there is a request."""
     help = " ".join(ended([*RHEOSTAT, "check", "--help"], tmp_path).stdout.split())
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    reference = (Path(__file__).parents[2] / "docs/reference.md").read_text()
 
     sends = "send{} the profiler's server one empty push, with the configured credentials"
     assert sends.format("") in help
-    assert sends.format("s") in readme
+    assert sends.format("s") in reference
 
 
 def test_check_of_a_good_configuration(folder: Path) -> None:

@@ -701,9 +701,9 @@ def test_a_launcher_below_another_is_told_its_own_instance(folder: Path) -> None
         assert 7 == child.finish()
 
 
-def test_the_json_line_of_the_readme(folder: Path) -> None:
+def test_the_json_line_of_the_reference(folder: Path) -> None:
     """It has the fields that a real one has, in their order, and those of its parts."""
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/reference.md").read_text()
     shown = json.loads(text.partition("```json\n")[2].partition("```")[0])
     flip(folder, f"{ON}profiling_sample_rate: 1000\n")
     with governed(folder) as child:
