@@ -60,5 +60,5 @@ class History:
         try:
             observer(made)
         except BaseException as error:
-            text = f"an observer raised: {self._journal.describe(error)}"
+            text = f"an observer raised: {self._journal.describe(error)}; the profiler is not affected"
             self._journal.once("observer_failed", text, about=f"observer {id(observer)}")

@@ -231,15 +231,16 @@ class Loop:
     def _start_failed(self, call: Call, error: BaseException, took: float, now: float) -> None:
         self._gate.failed(now)
         self._error = f"start failed: {self._journal.describe(error)}"
-        after = f"tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
+        after = f"it is tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
         if isinstance(error, PermanentError):
             self._gate.refused(call.settings)
-            after = "not tried again until the flags change"
+            after = "it is not tried again until the flags change"
         # What varies from one try to the next stays out of the text, so that repeats can be folded.
         self._journal.complain(
             "start_failed",
             f"the profiler could not be started with {_in_words(call.settings)}: {self._journal.describe(error)}",
             about="start",
+            also=f"; the service is not affected, {after}",
             failures=self._gate.failures,
             next=after,
         )
@@ -263,17 +264,18 @@ class Loop:
 
     def _stop_failed(self, error: BaseException, now: float) -> None:
         failures = self._session.stop_failures + 1
+        retry_at = now + self._policy.backoff.delay(failures, self._random)
         self._session = self._session._replace(
-            stop_failures=failures,
-            stop_retry_at=now + self._policy.backoff.delay(failures, self._random),
-            gave_up=self._is_last_stop,
+            stop_failures=failures, stop_retry_at=retry_at, gave_up=self._is_last_stop
         )
         self._error = f"stop failed: {self._journal.describe(error)}"
+        after = "Rheostat is closing" if self._is_last_stop else f"the stop is tried again in {retry_at - now:.0f} s"
         self._journal.complain(
             "stop_failed",
             f"the profiler could not be stopped: {self._journal.describe(error)}",
             about="stop",
             level=logging.ERROR,
+            also=f"; it goes on profiling, {after}",
             failures=failures,
         )
 

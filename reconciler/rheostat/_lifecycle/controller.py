@@ -262,7 +262,7 @@ class Controller:
             return _AFTER_A_DEFECT
 
     def _tell_defect(self, error: BaseException) -> None:
-        text = f"defect in Rheostat: {self._journal.describe(error)}"
+        text = f"defect in Rheostat: {self._journal.describe(error)}; the service is not affected; please report it"
         self._journal.complain("defect", text, about="defect", level=logging.ERROR)
 
     def _sleep(self, seconds: float) -> None:
@@ -296,6 +296,7 @@ class Controller:
                 self._failures += 1
                 text = f"a plug-in could not be built: {self._journal.describe(error)}"
                 self._before_loop = self._before_loop._replace(error=text)
+                text += "; the process runs unprofiled meanwhile"
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
                 if isinstance(error, PermanentError):
                     return
