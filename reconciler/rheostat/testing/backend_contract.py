@@ -2,9 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final
 
@@ -15,8 +13,9 @@ from rheostat.plugins import Backend, BackendError, Parameter, Probing, Value
 
 from .backend_under_test import BackendUnderTest
 from .interrupt import Interrupting
+from .kit import Kit
 from .own_process import OwnProcess, Report
-from .plugin_under_test import PluginsConfig, has_sound_options, write_config
+from .plugin_under_test import has_sound_options
 from .resources import Resources, nothing_is_left
 from .wording import what_is_wrong_with
 
@@ -26,7 +25,7 @@ _TYPES: Final = (bool, int, float, str)
 Settings = Mapping[str, Value]
 
 
-class BackendContract:
+class BackendContract(Kit):
     """Subclass it as ``class TestMine(BackendContract)`` and say what the profiler does; each check is a test.
 
     `section` is asked anew in each test, after the fixtures of the test class. Everything is done as Rheostat does it:
@@ -43,14 +42,9 @@ class BackendContract:
     """Given to `start`, beside the defaults of `parameters`."""
     can_fail: ClassVar[bool] = True
     """Whether there is a way to make `start` fail. If not, the checks of that are skipped, and say so."""
-    imports: ClassVar[tuple[str, ...]] = ()
-    """Modules that the application has imported before; they are imported in child processes too."""
+    _key = "backend"
 
     # What the profiler does
-
-    def section(self) -> str:
-        """The ``backend:`` section, as YAML, with its kind."""
-        raise NotImplementedError("section() is to give the backend's section of the configuration, as YAML")
 
     def is_profiling(self) -> bool:
         """Whether a session runs in this process, by evidence from outside of the backend."""
@@ -67,15 +61,6 @@ class BackendContract:
         raise NotImplementedError("mend() is to make starts work again")
 
     # How the checks go about it
-
-    @pytest.fixture(autouse=True)
-    def _contract(self, tmp_path: Path) -> Iterator[None]:
-        self._folder = tmp_path
-        with ExitStack() as self._stack:
-            yield
-
-    def _config(self) -> PluginsConfig:
-        return PluginsConfig(write_config(self._folder, backend=self.section()), self.imports)
 
     def _built(self) -> BackendUnderTest:
         return self._stack.enter_context(BackendUnderTest(self._config().backend, self.patience, self.prompt))
@@ -115,7 +100,7 @@ class BackendContract:
         return self._stack.enter_context(
             OwnProcess(
                 "backend",
-                write_config(self._folder, backend=self.section()),
+                self._config_file(),
                 self.patience,
                 self.imports,
                 settings=self._given(),

@@ -2,9 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final
 
 import pytest
@@ -13,8 +11,9 @@ from rheostat._contract.values import Unreadable, read_as
 from rheostat.plugins import FlagSource, KnowsFlags, NotReady, Reading
 
 from .interrupt import swallowed_at
+from .kit import Kit
 from .own_process import OwnProcess, Report
-from .plugin_under_test import PluginsConfig, has_sound_options, write_config
+from .plugin_under_test import has_sound_options
 from .resources import Resources, nothing_is_left
 from .source_under_test import Answer, SourceUnderTest, in_words, is_outage
 from .wording import what_is_wrong_with
@@ -27,7 +26,7 @@ _BETWEEN_LOOKS: Final = 0.02
 _PLAIN: Final = (bool, int, float, str, type(None), list, tuple, dict)
 
 
-class FlagSourceContract:
+class FlagSourceContract(Kit):
     """Subclass it as ``class TestMine(FlagSourceContract)`` and say what the product does; each check is a test.
 
     `section` is used anew in each test, after the fixtures of the test class: give it a fresh product by an autouse
@@ -35,24 +34,17 @@ class FlagSourceContract:
     from one thread, and the source is read when it has called `changed`, each `poll_interval`, and at `retry_at`.
     """
 
-    patience: ClassVar[float] = 10.0
-    """Seconds after which something that is waited for has failed to come."""
     prompt: ClassVar[float] = 1.0
     """The most seconds that `open`, `read` and `close` may take, whatever the product does."""
     says: ClassVar[tuple[type, ...]] = (bool, int, float, str)
     """The types of value that the product knows. What is not among them is to come as a text: ``true``, ``97``."""
     odd: ClassVar[Sequence[object]] = (None, 10**30, "", "x" * 2000, [1, 2], {"a": 1})
     """Values that no setting can have, as far as the product can say them."""
-    imports: ClassVar[Sequence[str]] = ()
-    """Modules that the application has imported before; they are imported in child processes too."""
+    _key = "source"
     shared: ClassVar[Sequence[str]] = ()
     """How the names of threads begin that the vendor's package keeps for the whole process, more of them as need be."""
 
     # What the product does
-
-    def section(self) -> str:
-        """The ``source:`` section, as YAML, with its kind."""
-        raise NotImplementedError("section() is to give the source's section of the configuration, as YAML")
 
     def say(self, flags: Flags) -> None:
         """Let the product have exactly these flags."""
@@ -67,15 +59,6 @@ class FlagSourceContract:
         raise NotImplementedError("mend() is to make the product well again")
 
     # How the checks go about it
-
-    @pytest.fixture(autouse=True)
-    def _contract(self, tmp_path: Path) -> Iterator[None]:
-        self._folder = tmp_path
-        with ExitStack() as self._stack:
-            yield
-
-    def _config(self) -> PluginsConfig:
-        return PluginsConfig(write_config(self._folder, source=self.section()), self.imports)
 
     def _built(self) -> SourceUnderTest:
         return self._stack.enter_context(SourceUnderTest(self._config().source, self.patience, self.prompt))
@@ -122,7 +105,7 @@ class FlagSourceContract:
         return self._stack.enter_context(
             OwnProcess(
                 "source",
-                write_config(self._folder, source=self.section()),
+                self._config_file(),
                 self.patience,
                 self.imports,
                 wanted=list(flags),
