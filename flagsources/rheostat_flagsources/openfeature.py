@@ -299,11 +299,15 @@ class OpenFeatureSource:
 
     def _evaluate(self) -> Reading:
         before, self._evaluated = self._evaluated, None
-        reading = self._evaluate_each(self._unchanged(before))
+        named = self._named()
+        if before is None or named is None:
+            reading = self._evaluate_each(_NOTHING, self._flags)
+        else:
+            reading = self._evaluate_each(before, {flag: kind for flag, kind in self._flags.items() if flag in named})
         failures = _failures(reading)
         if 0 < len(failures) < len(reading.reasons):
             # Some flags fail and others do not: that may be one of the flags, or an outage that has just begun.
-            reading = self._evaluate_each(_NOTHING)
+            reading = self._evaluate_each(_NOTHING, self._flags)
             failures = _failures(reading)
         if failures and len(failures) == len(reading.reasons):
             raise SourceUnavailable(f"{self._called} answers {failures[0]}")
@@ -311,8 +315,12 @@ class OpenFeatureSource:
             self._evaluated = reading
         return reading
 
-    def _unchanged(self, before: Reading | None) -> Reading:
-        """The part of the last reading that holds: if events alone lead here, and each names the flags it is about."""
+    @property
+    def _flags(self) -> Mapping[str, type]:
+        return self._wanted or {}
+
+    def _named(self) -> set[str] | None:
+        """The flags to evaluate, if events alone lead here, and each names the flags it is about; None for all."""
         named: set[str] = set()
         is_called = bool(self._to_evaluate)
         while self._to_evaluate:
@@ -320,16 +328,17 @@ class OpenFeatureSource:
             is_called &= flags is not None
             named.update(flags or ())
         now = time.monotonic()
-        if before is None or not is_called or now >= self._all_due_at:
+        if not is_called or now >= self._all_due_at:
             self._all_due_at = now + self._options.poll_interval
-            return _NOTHING
-        return before.only(before.reasons.keys() - named)
+            return None
+        return named
 
-    def _evaluate_each(self, unchanged: Reading) -> Reading:
-        values, reasons, errors = dict(unchanged.values), dict(unchanged.reasons), dict(unchanged.errors)
-        for flag, kind in (self._wanted or {}).items():
-            if flag in unchanged.reasons:
-                continue
+    def _evaluate_each(self, others: Reading, flags: Mapping[str, type]) -> Reading:
+        """A reading with these flags evaluated, and the others as they are."""
+        values, reasons, errors = dict(others.values), dict(others.reasons), dict(others.errors)
+        for flag, kind in flags.items():
+            values.pop(flag, None)
+            errors.pop(flag, None)
             details, is_default = self._details(flag, kind)
             code = _code(details)
             if code in ("PROVIDER_NOT_READY", "PROVIDER_FATAL"):
