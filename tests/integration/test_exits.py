@@ -14,10 +14,9 @@ from pathlib import Path
 import certifi
 import pytest
 
-from children import Child, environment
+from children import PATIENCE, Child, environment
 from rheostat.demo.receiver import Profile, Receiver
 
-PATIENCE = 20.0
 EXIT_DEADLINE = 0.3
 SLACK = 2.0
 """Seconds that the end of an interpreter may take beside that, on a machine that is busy. The agent's own is 10."""

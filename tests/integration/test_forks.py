@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from children import MODULE, Child, ended, parsed
+from children import MODULE, PATIENCE, Child, ended, parsed
 from rheostat.demo.receiver import Receiver
 
 TESTS = str(Path(__file__).parent.parent)
-PATIENCE = 20.0
 WARNS = sys.version_info >= (3, 12)
 """Whether CPython itself warns of a fork while there is another thread."""
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from children import RHEOSTAT, Child, ended
+from children import PATIENCE, RHEOSTAT, Child, ended
 from rheostat.demo.receiver import Profile, Receiver
-
-TIMEOUT = 20.0
 
 CONFIG = """\
 version: 1
@@ -49,7 +47,7 @@ def receiver() -> Iterator[Receiver]:
 def hung_server() -> Iterator[socket.socket]:
     """A server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(TIMEOUT)
+        server.settimeout(PATIENCE)
         yield server
 
 
@@ -82,19 +80,19 @@ def test_flags_turn_the_agent_on_retune_it_and_turn_it_off(tmp_path: Path, recei
         assert {"sample_rate": 100, "mode": "gil", "upload_interval": 1} == child.event("transition", to="running")[
             "settings"
         ]
-        receiver.wait_for(at(100, "gil"), TIMEOUT)
+        receiver.wait_for(at(100, "gil"), PATIENCE)
 
         flip(tmp_path, "profiling_enabled: true\nprofiling_sample_rate: 9999\nprofiling_mode: wall\n")
         adjusted = child.event("adjusted")
         assert ("sample_rate", 9999, 250) == tuple(adjusted[key] for key in ("setting", "asked", "given"))
         assert "running" == child.event("transition", to="restarting")["from"]
         assert 250 == child.event("transition", to="running")["settings"]["sample_rate"]
-        receiver.wait_for(at(250, "wall"), TIMEOUT)
+        receiver.wait_for(at(250, "wall"), PATIENCE)
 
         flip(tmp_path, "profiling_enabled: true\nprofiling_sample_rate: 9999\nprofiling_mode: banana\n")
         assert "gil" == child.event("adjusted", setting="mode")["given"]
         child.event("transition", to="running")
-        receiver.wait_for(at(250, "gil"), TIMEOUT)
+        receiver.wait_for(at(250, "gil"), PATIENCE)
 
         flip(tmp_path, "profiling_enabled: false\n")
         off = child.event("transition", to="stopped")
@@ -146,7 +144,7 @@ def test_a_hung_server_does_not_hold_up_exit(tmp_path: Path, hung_server: socket
         child.event("transition", to="running")
         pushing, _ = hung_server.accept()
         with pushing:
-            pushing.settimeout(TIMEOUT)
+            pushing.settimeout(PATIENCE)
             assert b"POST" == pushing.recv(4)
             child.input.close()
             assert 0 == child.process.wait(8.0)
@@ -170,7 +168,7 @@ def test_a_server_that_refuses_harms_nothing(tmp_path: Path, receiver: Receiver,
     prepare(tmp_path, receiver.address, "profiling_enabled: true\nprofiling_sample_rate: 100\n")
     with run(tmp_path) as child:
         child.event("transition", to="running")
-        receiver.wait_for_refusal(TIMEOUT)
+        receiver.wait_for_refusal(PATIENCE)
         flip(tmp_path, "profiling_enabled: false\n")
         child.event("transition", to="stopped")
         assert 0 == child.finish()

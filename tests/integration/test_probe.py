@@ -22,7 +22,7 @@ import pyroscope
 import pytest
 
 import rheostat
-from children import RHEOSTAT, Child, ended, environment, parsed
+from children import PATIENCE, RHEOSTAT, Child, ended, environment, parsed
 from rheostat import State
 from rheostat._cli.commands import main
 from rheostat._host.runtime import other_profilers
@@ -30,7 +30,6 @@ from rheostat.demo.receiver import Receiver
 from rheostat.plugins import Identity, InvalidOptions, Secret, TemporaryError, Url
 from rheostat_backends.pyroscope import PUSH, PyroscopeBackend, PyroscopeOptions
 
-PATIENCE = 20.0
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the session's threads are only known on Linux")
 
 CONFIG = """\

@@ -12,10 +12,8 @@ import pytest
 
 import rheostat
 from application import until
-from children import ended
+from children import PATIENCE, ended
 from rheostat import AlreadyRunning, ConfigError, State, Transition
-
-TIMEOUT = 10.0
 
 CONFIG = """\
 version: 1
@@ -48,7 +46,7 @@ class Watcher:
 
     def wait_for(self, state: State) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: any(each.to_state is state for each in self.seen), TIMEOUT)
+            assert self._changed.wait_for(lambda: any(each.to_state is state for each in self.seen), PATIENCE)
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ def test_an_observer_may_stop_it(config: Path, watcher: Watcher) -> None:
     answers = []
     reconciler = rheostat.start(config, observers=[lambda _: answers.append(rheostat.start(config).stop()), watcher])
     watcher.wait_for(State.STOPPED)
-    assert reconciler.stop(TIMEOUT)
+    assert reconciler.stop(PATIENCE)
     assert answers[0] is False
 
 
@@ -371,7 +369,7 @@ def test_a_source_that_calls_without_end_does_not_take_the_cpu(
         CONFIG.replace("{kind: yaml, path: flags.yaml, poll_interval: 10s}", "{kind: 'eager_source:Source'}")
     )
     with rheostat.start(config):
-        assert eager_source.go_on.wait(TIMEOUT)
+        assert eager_source.go_on.wait(PATIENCE)
         began, before = time.monotonic(), eager_source.Source.reads
         while time.monotonic() - began < 0.5:
             threading.Event().wait(0.1)

@@ -12,12 +12,11 @@ from typing import Any
 import pyroscope
 import pytest
 
-from children import ended
+from children import PATIENCE, ended
 from rheostat.demo.receiver import Profile, Receiver
 from rheostat.plugins import Identity, PermanentError, Secret, TemporaryError, Url, Value
 from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
 
-TIMEOUT = 20.0
 FAST: Mapping[str, Value] = {"upload_interval": 1, "sample_rate": 100}
 
 
@@ -73,7 +72,7 @@ def functions(profiles: tuple[Profile, ...]) -> set[str]:
 def test_only_wall_mode_sees_a_thread_that_sleeps(receiver: Receiver, mode: str, sees_sleepers: bool) -> None:
     """In wall mode a sleeping thread is in the profile, in gil and cpu mode it is not."""
     with threads_at_work(), session(backend(receiver), mode=mode):
-        receiver.wait_for(lambda profile: "spin_in_here" in functions((profile,)), TIMEOUT)
+        receiver.wait_for(lambda profile: "spin_in_here" in functions((profile,)), PATIENCE)
     assert sees_sleepers == ("sleep_in_here" in functions(receiver.profiles()))
 
 
@@ -81,7 +80,7 @@ def test_a_profile_has_the_asked_rate_and_the_tags(receiver: Receiver) -> None:
     """Rate, application, identity's and own tags, and the mode arrive with the profile."""
     made = backend(receiver, of={"role": "api"}, tags={"zone": "b"})
     with threads_at_work(), session(made, sample_rate=250, mode="cpu"):
-        profile = receiver.wait_for(lambda _: True, TIMEOUT)
+        profile = receiver.wait_for(lambda _: True, PATIENCE)
     assert 250 == round(profile.sample_rate or 0)
     expected = {"service_name": "shop", "instance": "host-1", "role": "api", "zone": "b", "profiling_mode": "cpu"}
     assert expected.items() <= profile.labels.items()
@@ -105,7 +104,7 @@ def test_memory_profiles_arrive(receiver: Receiver) -> None:
     kept = []
     with session(backend(receiver), mem_enabled=True, mem_heap_sample_size=65536):
         kept.append(bytearray(8 * 2**20))
-        memory = receiver.wait_for(lambda profile: profile.labels["__name__"] == "memory", TIMEOUT)
+        memory = receiver.wait_for(lambda profile: profile.labels["__name__"] == "memory", PATIENCE)
     assert "alloc_space/bytes" in memory.sample_types
     assert 65536 == memory.period_ns or memory.sample_rate is None
 
@@ -114,7 +113,7 @@ def test_credentials_tenant_and_headers_are_sent(receiver: Receiver) -> None:
     """A token becomes a bearer header, the tenant X-Scope-OrgID, and own headers are added."""
     made = backend(receiver, auth_token=Secret("t0ken"), tenant_id="team-a", http_headers={"X-Team": Secret("blue")})
     with threads_at_work(), session(made):
-        profile = receiver.wait_for(lambda _: True, TIMEOUT)
+        profile = receiver.wait_for(lambda _: True, PATIENCE)
     expected = {"authorization": "Bearer t0ken", "x-scope-orgid": "team-a", "x-team": "blue"}
     assert expected.items() <= dict(profile.headers).items()
 
@@ -123,7 +122,7 @@ def test_basic_auth_is_sent(receiver: Receiver) -> None:
     """User and password become a basic authorization."""
     made = backend(receiver, basic_auth_username="ann", basic_auth_password=Secret("secret"))
     with threads_at_work(), session(made):
-        profile = receiver.wait_for(lambda _: True, TIMEOUT)
+        profile = receiver.wait_for(lambda _: True, PATIENCE)
     assert "Basic YW5uOnNlY3JldA==" == profile.headers["authorization"]
 
 

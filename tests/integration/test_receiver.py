@@ -12,9 +12,9 @@ import pyroscope
 import pytest
 from google.protobuf import descriptor_pool
 
+from children import PATIENCE
 from rheostat.demo.receiver import CPU, PUSH_PATH, Profile, Receiver, Sample, hottest
 
-TIMEOUT = 15.0
 EMPTY_PPROF = b"\x32\x00"  # a string_table that holds only "", its mandatory first entry
 
 
@@ -70,7 +70,7 @@ def agent(receiver: Receiver, upload_interval: int = 1, **settings: object) -> I
 
 
 def connect(receiver: Receiver) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port_of(receiver)), timeout=TIMEOUT)
+    return socket.create_connection(("127.0.0.1", port_of(receiver)), timeout=PATIENCE)
 
 
 def port_of(receiver: Receiver) -> int:
@@ -82,7 +82,7 @@ def send(
 ) -> tuple[int, str]:
     request = Request(receiver.address + path, data=body, headers=dict(headers or {}), method="POST")
     try:
-        with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT) as response:
+        with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as response:
             return response.status, response.read().decode()
     except HTTPError as error:
         with error:
@@ -107,7 +107,7 @@ def anything(profile: Profile) -> bool:
 def test_cpu_profile_has_rate_and_tags(receiver: Receiver, rate: int) -> None:
     """A real agent's CPU profile arrives with the rate it was asked for, its tags and its application."""
     with busy(), agent(receiver, sample_rate=rate, tags={"mode": "gil"}):
-        profile = receiver.wait_for(lambda profile: profile.sample_rate == rate, TIMEOUT)
+        profile = receiver.wait_for(lambda profile: profile.sample_rate == rate, PATIENCE)
 
     assert {"mode": "gil", "service_name": "app", "__name__": "process_cpu"}.items() <= profile.labels.items()
     assert profile.sample_types == (CPU,)
@@ -118,7 +118,7 @@ def test_cpu_profile_has_rate_and_tags(receiver: Receiver, rate: int) -> None:
 def test_stacks_are_leaf_first(receiver: Receiver) -> None:
     """A busy function is the leaf of the hottest stacks, with its callers behind it."""
     with busy(), agent(receiver):
-        profile = receiver.wait_for(lambda profile: bool(profile.samples), TIMEOUT)
+        profile = receiver.wait_for(lambda profile: bool(profile.samples), PATIENCE)
 
     name, share = hottest([profile], 1)[0]
     assert name == "crunch"
@@ -131,7 +131,7 @@ def test_stacks_are_leaf_first(receiver: Receiver) -> None:
 def test_thread_names_are_sample_labels(receiver: Receiver) -> None:
     """With report_thread_name the samples say which thread they are of, in any alphabet."""
     with busy(name="wörker"), agent(receiver, report_thread_name=True):
-        profile = receiver.wait_for(lambda profile: bool(profile.samples), TIMEOUT)
+        profile = receiver.wait_for(lambda profile: bool(profile.samples), PATIENCE)
 
     assert "wörker" in {sample.labels["thread_name"] for sample in profile.samples}
 
@@ -139,8 +139,8 @@ def test_thread_names_are_sample_labels(receiver: Receiver) -> None:
 def test_memory_profile_arrives_beside_the_cpu_profile(receiver: Receiver) -> None:
     """A memory profile has four values per sample, no rate, and is a profile apart from the CPU's."""
     with busy(allocate), agent(receiver, mem_enabled=True):
-        memory = receiver.wait_for(lambda profile: profile.labels["__name__"] == "memory", TIMEOUT)
-        cpu = receiver.wait_for(lambda profile: profile.sample_types == (CPU,), TIMEOUT)
+        memory = receiver.wait_for(lambda profile: profile.labels["__name__"] == "memory", PATIENCE)
+        cpu = receiver.wait_for(lambda profile: profile.sample_types == (CPU,), PATIENCE)
 
     assert memory.sample_types == (
         "alloc_objects/count",
@@ -204,9 +204,9 @@ def test_malformed_body_is_refused(receiver: Receiver, body: bytes, headers: Map
 def test_agent_is_heard_after_a_malformed_body(receiver: Receiver) -> None:
     """A malformed body between two pushes of an agent does not keep the second one out."""
     with busy(), agent(receiver):
-        receiver.wait_for(anything, TIMEOUT)
+        receiver.wait_for(anything, PATIENCE)
         assert send(receiver, b"no protobuf")[0] == 400
-        receiver.wait_for(anything, TIMEOUT, since=len(receiver.profiles()))
+        receiver.wait_for(anything, PATIENCE, since=len(receiver.profiles()))
 
 
 def test_gzipped_pprof_is_decoded(receiver: Receiver) -> None:
@@ -235,7 +235,7 @@ def test_agent_is_heard_after_a_failing_server(receiver: Receiver) -> None:
 
     receiver.status = 200
     with busy(), agent(receiver):
-        receiver.wait_for(anything, TIMEOUT)
+        receiver.wait_for(anything, PATIENCE)
 
 
 def test_other_paths_are_not_served(receiver: Receiver) -> None:

@@ -25,6 +25,7 @@ from openfeature import api
 from openfeature.event import ProviderEventDetails
 
 import rheostat
+from children import PATIENCE
 from products import (
     HOST,
     PRODUCTS,
@@ -68,7 +69,6 @@ from vendors.faults import Fault
 from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
 from vendors.launchdarkly import LaunchDarklyServer, flag_of, null_flag, off_flag, ruled_flag, unevaluable_flag
 
-TIMEOUT = 10.0
 WATCHED = 3.0
 LEASE = 900.0
 
@@ -125,7 +125,7 @@ class Governed:
     def status(self) -> Status:
         return self._reconciler.status()
 
-    def until(self, holds: Callable[[Status], object], timeout: float = TIMEOUT) -> Status:
+    def until(self, holds: Callable[[Status], object], timeout: float = PATIENCE) -> Status:
         """The first status for which this holds."""
         deadline = time.monotonic() + timeout
         while not holds(status := self.status):
@@ -194,7 +194,7 @@ def govern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
         try:
             yield Governed(reconciler, clock, looks, caplog)
         finally:
-            assert reconciler.stop(TIMEOUT)
+            assert reconciler.stop(PATIENCE)
             await_end_of(before)
             if "launchdarkly" in str(source):
                 collect()
@@ -206,7 +206,7 @@ def await_end_of(before: set[threading.Thread]) -> None:
     """Wait for the threads of the source."""
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith(("rheostat", "ldclient", "Flagd")):
-            thread.join(TIMEOUT)
+            thread.join(PATIENCE)
             assert not thread.is_alive(), thread
 
 
@@ -413,7 +413,7 @@ def test_growthbook_says_for_how_long_a_stream_was_silent(monkeypatch: pytest.Mo
         followed = feed.Feed(options.server(), lambda: None)
         with closing(followed):
             followed.open()
-            deadline = time.monotonic() + TIMEOUT
+            deadline = time.monotonic() + PATIENCE
             while not followed.stream_trouble and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert f"{product.server.url}: no answer within 0.5 s" == followed.stream_trouble
@@ -470,7 +470,7 @@ def test_growthbook_believes_an_api_that_goes_on_saying_less(monkeypatch: pytest
 @pytest.mark.newest
 def test_launchdarkly_threads_last_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What the SDK's thread says while it ends is kept out of the application's log."""
-    monkeypatch.setattr("rheostat_flagsources.launchdarkly._LAST_WORDS", TIMEOUT)
+    monkeypatch.setattr("rheostat_flagsources.launchdarkly._LAST_WORDS", PATIENCE)
     run = ld_streaming.StreamingUpdateProcessor.run
 
     def run_and_tell(thread: ld_streaming.StreamingUpdateProcessor) -> None:
@@ -575,7 +575,7 @@ class Heard:
         self,
         wanted: Mapping[str, type],
         holds: Callable[[Reading], object] = lambda _: True,
-        patience: float = TIMEOUT,
+        patience: float = PATIENCE,
     ) -> Reading:
         """The first reading for which this holds."""
         deadline = time.monotonic() + patience
@@ -588,7 +588,7 @@ class Heard:
                     return reading
             except SourceUnavailable as unavailable:
                 said = unavailable.reason
-            self._changed.wait(min(self._source.poll_interval or TIMEOUT, deadline - time.monotonic()))
+            self._changed.wait(min(self._source.poll_interval or PATIENCE, deadline - time.monotonic()))
         raise TimeoutError(said)
 
 
@@ -804,7 +804,7 @@ def test_launchdarkly_that_answers_before_its_client_is_made(govern: Any, monkey
     def first_the_answer(client: LDClient) -> bool:
         provider, said = client.data_source_status_provider, threading.Event()
         provider.add_listener(lambda _: said.set())
-        assert provider.status.error is not None or said.wait(TIMEOUT)
+        assert provider.status.error is not None or said.wait(PATIENCE)
         return bool(is_initialized(client))
 
     monkeypatch.setattr(LDClient, "is_initialized", first_the_answer)
@@ -1158,21 +1158,21 @@ class Lingering(Provider):
         self.thread.start()
 
     def _linger(self) -> None:
-        self.is_over.wait(TIMEOUT)
+        self.is_over.wait(PATIENCE)
         logging.getLogger("openfeature.contrib").warning("the link is down")
 
 
 @pytest.mark.usefixtures("host")
 def test_openfeature_providers_last_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """They are kept out of the application's log as all others were, and then nothing is kept out any more."""
-    monkeypatch.setattr("rheostat_flagsources.openfeature._LAST_WORDS", TIMEOUT)
+    monkeypatch.setattr("rheostat_flagsources.openfeature._LAST_WORDS", PATIENCE)
     before = set(threading.enumerate())
     provider = Lingering()
     install(provider=provider)
     with opened(openfeature_source()) as heard:
         heard.read_until({"rate": int})
     provider.is_over.set()
-    provider.thread.join(TIMEOUT)
+    provider.thread.join(PATIENCE)
     await_end_of(before)
     assert [] == caplog.messages
     logging.getLogger("openfeature.contrib").warning("heard again")
@@ -1193,13 +1193,13 @@ class SlowImport:
 
     def __call__(self, name: str, requirement: str) -> Any:
         self.began.set()
-        assert self.may_end.wait(TIMEOUT)
+        assert self.may_end.wait(PATIENCE)
         return self._import(name, requirement)
 
 
 def until_unavailable(source: FlagSource) -> str:
     """The first complaint, when it is no longer only beginning."""
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             source.read({"on": bool})
@@ -1268,7 +1268,7 @@ def test_a_server_that_takes_no_connection_is_not_said_to_be_silent() -> None:
 
 def until_said(source: FlagSource, word: str) -> str:
     """The first complaint with this word."""
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + PATIENCE
     while word not in (reason := until_unavailable(source)):
         assert time.monotonic() < deadline, reason
     return reason

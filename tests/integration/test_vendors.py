@@ -24,6 +24,7 @@ from ldclient.config import Config
 from ldclient.interfaces import DataSourceState
 from urllib3 import PoolManager
 
+from children import PATIENCE
 from vendors.faults import Fault
 from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
 from vendors.launchdarkly import (
@@ -38,7 +39,6 @@ from vendors.launchdarkly import (
 )
 from vendors.server import FlagServer
 
-TIMEOUT = 10.0
 QUIET = 0.2
 """Seconds in which what is not to come has not come."""
 
@@ -58,7 +58,7 @@ class Product:
     def connect(self) -> http.client.HTTPConnection:
         address = urlsplit(self.server.url)
         assert address.hostname is not None
-        return http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT)
+        return http.client.HTTPConnection(address.hostname, address.port, timeout=PATIENCE)
 
     @contextmanager
     def answer(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
@@ -119,7 +119,7 @@ def product(request: pytest.FixtureRequest) -> Product:
 
 @contextmanager
 def ld_client(
-    server: LaunchDarklyServer, sdk_key: str = "", start_wait: float = TIMEOUT, **options: Any
+    server: LaunchDarklyServer, sdk_key: str = "", start_wait: float = PATIENCE, **options: Any
 ) -> Iterator[LDClient]:
     config = Config(
         sdk_key or server.sdk_key,
@@ -135,7 +135,7 @@ def ld_client(
         yield client
     for thread in threading.enumerate():
         if thread.name.startswith("ldclient"):
-            thread.join(TIMEOUT)
+            thread.join(PATIENCE)
     # The SDK leaves the socket of a request that was denied to the garbage collector.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -158,7 +158,7 @@ def ld_reason(client: LDClient, key: str) -> tuple[object, str, str | None]:
 @contextmanager
 def growthbook_repository() -> Iterator[FeatureRepository]:
     repository = FeatureRepository()
-    repository.http = PoolManager(timeout=TIMEOUT, retries=False)
+    repository.http = PoolManager(timeout=PATIENCE, retries=False)
     yield repository
     repository.http.clear()
 
@@ -246,11 +246,11 @@ def test_launchdarkly_client_follows_the_stream(launchdarkly: LaunchDarklyServer
     with ld_client(launchdarkly) as client, changes_of(client) as changed:
         assert (True, "FALLTHROUGH", None) == ld_reason(client, "on")
         launchdarkly.set_flags({"on": 1, "mode": "wall"})
-        assert {"on", "mode"} == {changed.get(timeout=TIMEOUT), changed.get(timeout=TIMEOUT)}
+        assert {"on", "mode"} == {changed.get(timeout=PATIENCE), changed.get(timeout=PATIENCE)}
         value, _, _ = ld_reason(client, "on")
         assert (1, int, "wall") == (value, type(value), client.variation("mode", WORKER, "default"))
         launchdarkly.set_flags({"mode": "wall"})
-        assert "on" == changed.get(timeout=TIMEOUT)
+        assert "on" == changed.get(timeout=PATIENCE)
         assert ("default", "ERROR", "FLAG_NOT_FOUND") == ld_reason(client, "on")
 
 
@@ -285,7 +285,7 @@ def test_launchdarkly_client_survives_a_cut(launchdarkly: LaunchDarklyServer) ->
         launchdarkly.fault = Fault.CUT
         launchdarkly.set_flags({"on": False}, push=False)
         launchdarkly.mend()
-        assert "on" == changed.get(timeout=TIMEOUT)
+        assert "on" == changed.get(timeout=PATIENCE)
         assert client.variation("on", WORKER, True) is False
     assert 2 <= len(launchdarkly.stream_opens)
 
@@ -296,7 +296,7 @@ def test_launchdarkly_wrong_key(launchdarkly: LaunchDarklyServer) -> None:
     with ld_client(launchdarkly, "sdk-other", start_wait=0) as client:
         provider = client.data_source_status_provider
         provider.add_listener(lambda status: told.set())
-        assert provider.status.error or told.wait(TIMEOUT)
+        assert provider.status.error or told.wait(PATIENCE)
         status = provider.status
     assert (DataSourceState.INITIALIZING, 401) == (status.state, status.error.status_code)
 
@@ -512,7 +512,7 @@ def test_malformed_for_launchdarkly(launchdarkly: LaunchDarklyServer) -> None:
         assert client.variation("on", WORKER, "default") is True
         launchdarkly.set_flags({"on": False}, push=False)
         launchdarkly.mend()
-        assert "on" == changed.get(timeout=TIMEOUT)
+        assert "on" == changed.get(timeout=PATIENCE)
 
 
 def test_stream_ends_at_once(product: Product) -> None:
@@ -534,7 +534,7 @@ def test_stream_ends_every_second(product: Product) -> None:
         product.server.set_flags({"on": "pushed"})
         assert "pushed" in stream.event()["data"]
         assert b"" == stream.response.read()
-        assert 0.9 < time.monotonic() - product.server.stream_opens[0] < TIMEOUT
+        assert 0.9 < time.monotonic() - product.server.stream_opens[0] < PATIENCE
 
 
 def test_stream_silent(product: Product) -> None:

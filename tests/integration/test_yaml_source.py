@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from children import PATIENCE
 from rheostat.plugins import Duration, FilePath, FlagSource, Identity, InvalidOptions, Reading, SourceUnavailable
 from rheostat_flagsources.yaml_file import YamlFileOptions, YamlFileSource
 
-PATIENCE = 15.0
 POLL = 1.0
 SOON = 0.02
 LARGEST = 64 * 1024

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from children import PATIENCE
 from rheostat._host.importing import import_apart
 
-PATIENCE = 10.0
 USUAL = 0.005
 ITS_OWN = 0.001
 SHORT = 0.0001

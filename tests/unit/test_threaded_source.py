@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from children import PATIENCE
 from rheostat.plugins import NotReady, Reading, SourceUnavailable, ThreadedSource
-
-PATIENCE = 10.0
 
 
 class Product(ThreadedSource):
