@@ -19,7 +19,7 @@ from rheostat import State
 from rheostat._config.config import load_config
 from rheostat._control.loop import Loop
 from rheostat._host.calls import ThreadedCalls
-from rheostat._host.wake import Wake
+from rheostat._host.native import Wake
 from rheostat._lifecycle.assembly import Surroundings, assemble
 from rheostat._report.journal import Journal
 from rheostat._report.sinks import LOGGER, LoggerSink

@@ -29,8 +29,6 @@ By = Literal["run", "code", "bare"]
 
 WORKERS: Final = 2
 
-REFUSAL: Final = "green threads: this process runs unprofiled"
-
 ON: Final = "profiling_enabled: true\n"
 OFF: Final = "profiling_enabled: false\n"
 
@@ -248,7 +246,7 @@ def serve(app):
     wsgi.server(socket, app, log_output=False)
 """
 
-GREEN: Final = """\
+GREEN_SCRIPT: Final = """\
 import green
 
 {patch}
@@ -422,10 +420,10 @@ def celery(by: By) -> Row:
 
 def green(server: str, start: str, by: By) -> Row:
     patch = "green.patch()" if start == FIRST else ""
-    script = GREEN.format(patch=patch, govern="govern()" if by == "code" else "")
+    script = GREEN_SCRIPT.format(patch=patch, govern="govern()" if by == "code" else "")
     module = GEVENT if server.startswith("gevent") else EVENTLET
     files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": WSGI, "green.py": module, "app.py": script}
-    return Row(server, server.split(maxsplit=1)[0], start, by, files, (sys.executable, "app.py"), "http")
+    return Row(server, server.split(maxsplit=1)[0], start, by, files, (sys.executable, "app.py"), "http", flushes=False)
 
 
 def pool(server: str, method: str, by: By) -> Row:
@@ -444,6 +442,7 @@ LATER: Final = "patched later"
 
 _BYS: Final[tuple[By, By]] = ("run", "code")
 _PRELOADS: Final = ("fork", "fork, --preload")
+_GREEN_SCRIPTS: Final = ("gevent script", "eventlet script")
 
 UWSGI_STARTS: Final = {
     "fork": (),
@@ -485,14 +484,12 @@ ONLY_WORKERS: Final = (
         for row in (uvicorn("run"), celery("run"), *(pool(EXECUTOR, method, "run") for method in METHODS))
     ),
 )
-REFUSED: Final = tuple(gunicorn("gevent", start, by) for start in _PRELOADS for by in _BYS)
-GREEN_SCRIPTS: Final = tuple(
-    green(server, start, by)
-    for server in ("gevent script", "eventlet script")
-    for start in (FIRST, LATER)
-    for by in _BYS
+GREEN: Final = (
+    *(gunicorn("gevent", start, by) for start in _PRELOADS for by in _BYS),
+    *(green(server, FIRST, by) for server in _GREEN_SCRIPTS for by in _BYS),
 )
-MATRIX: Final = (*GOVERNED, *RELOADED, *RESIZED, *KILLED, *ONLY_WORKERS, *REFUSED, *GREEN_SCRIPTS)
+PATCHED_LATER: Final = tuple(green(server, LATER, by) for server in _GREEN_SCRIPTS for by in _BYS)
+MATRIX: Final = (*GOVERNED, *RELOADED, *RESIZED, *KILLED, *ONLY_WORKERS, *GREEN, *PATCHED_LATER)
 
 
 class Service:
@@ -613,16 +610,9 @@ class Service:
         return [(e["seq"], e["from"], e["to"]) for e in self.events() if e["event"] == "transition" and e["pid"] == pid]
 
     def state(self, pid: int) -> str:
-        """The last that a process has said, as JSON or, once it keeps off the host's handlers, as text."""
-        state = ""
-        as_text = re.compile(rf"rheostat\[{pid}\]: \w+ -> (\w+)")
-        for line in self.child.err.seen:
-            event, text = parsed(line), as_text.search(line)
-            if event.get("event") == "transition" and event["pid"] == pid:
-                state = event["to"]
-            elif text:
-                state = text[1]
-        return state
+        """The last that a process has said."""
+        moves = self.moves(pid)
+        return moves[-1][2] if moves else ""
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Read log lines until something holds."""
@@ -653,17 +643,13 @@ class Service:
         other.write_text(flags)
         other.replace(self.folder / "flags.yaml")
 
-    def refusals(self) -> Counter[int]:
-        """How often each process has said that it does not work under green threads."""
-        return Counter(_pid(line) for line in self.lines_with(REFUSAL))
-
     def forget_noise(self) -> None:
         """What was said so far is the server's own matter."""
         self._quiet_from = len(self.child.err.seen)
 
     def noise(self) -> list[str]:
-        """What nobody should have to read: tracebacks, warnings about us, our own complaints other than refusals."""
-        lines = [line for line in self.child.err.seen[self._quiet_from :] if REFUSAL not in line]
+        """What nobody should have to read: tracebacks, warnings about us, our own complaints."""
+        lines = self.child.err.seen[self._quiet_from :]
         complaints = [line for line in lines if parsed(line).get("level", "INFO") != "INFO"]
         words = ("Traceback", "Exception", "multi-threaded", "rheostat", "yroscope", "resource_tracker")
         plain = [line for line in lines if not parsed(line)]
@@ -719,12 +705,6 @@ class Service:
         took = time.monotonic() - began
         self.child.err.rest()
         return code, took
-
-
-def _pid(line: str) -> int:
-    """The process that has said it, as JSON or as text."""
-    found = re.search(r"rheostat\[(\d+)\]", line)
-    return int(found[1]) if found else int(parsed(line)["pid"])
 
 
 def _pids(profile: Any) -> set[int]:

@@ -53,6 +53,7 @@ class YamlFileSource:
     """
 
     Options: ClassVar[type] = YamlFileOptions
+    is_thread_free: ClassVar[bool] = True
 
     def __init__(self, options: YamlFileOptions, identity: Identity) -> None:
         self._path = options.path

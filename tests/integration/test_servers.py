@@ -19,15 +19,14 @@ from rheostat.demo.receiver import Receiver
 from servers import (
     CONFIG,
     GOVERNED,
-    GREEN_SCRIPTS,
+    GREEN,
     HEAD,
     KILLED,
-    LATER,
     MATRIX,
     OFF,
     ON,
     ONLY_WORKERS,
-    REFUSED,
+    PATCHED_LATER,
     RELOADED,
     RESIZED,
     WORKERS,
@@ -106,7 +105,7 @@ def expect_first_session(service: Service, workers: set[int]) -> None:
         assert [(len(moves), "stopped", "running")] == moves[-1:]
 
 
-@each(GOVERNED)
+@each((*GOVERNED, *GREEN))
 def test_governed(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
     """Each worker governs itself, follows the flags, pushes its own profiles, and ends as its server does."""
     with Service(row, folder, receiver) as service:
@@ -230,53 +229,24 @@ def test_only_workers(row: Row, receiver: Receiver, folder: Path, record: Record
         record("last window", "pushed" if row.flushes else "lost")
 
 
-def _unsaid(row: Row) -> tuple[str, ...]:
-    """The last state that is logged: once threads are green, the application's handlers are left alone."""
-    return ("running",) if row.by == "code" else ()
-
-
-@each(REFUSED)
-def test_refused(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
-    """Each gevent worker says once that Rheostat does not work there, and serves every request before and after."""
-    # By then the worker's threads are green, on a busy machine too.
-    with Service(row, folder, receiver, start_after="3s") as service:
-        workers = service.workers()
-        service.until(lambda: service.refusals().keys() >= workers, "refused by each")
-        assert workers == service.workers()
-        service.flip(OFF)
-        service.flip(ON)
-        assert workers == service.workers()
-        expect_usual_end(service, folder, record)
-        assert dict.fromkeys(workers, 1) == service.refusals()
-        # One that is started before gunicorn patches the worker may have run until then.
-        assert {service.state(pid) for pid in workers} <= {"", "stopped", *_unsaid(row)}
-        record("governed", f"refused by {len(workers)} of {WORKERS}")
-
-
-@each(GREEN_SCRIPTS)
-def test_green_script(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
-    """A process whose threads become green says so once, ends the session that it has, and serves every request."""
+@each(PATCHED_LATER)
+def test_patched_later(row: Row, receiver: Receiver, folder: Path, record: Record) -> None:
+    """A process whose threads turn green goes on with its session, follows the flags and serves every request."""
     with Service(row, folder, receiver) as service:
         (pid,) = service.workers(1)
-        if row.start == LATER:
-            service.until_all([pid], "running")
-            service.workers(1)
-            assert pid == service.get(path="/patch")
-            service.workers(1)
-            if not _unsaid(row):
-                service.until_all([pid], "stopped")
-            service.expect_pushes([pid])
-            record("own profiles", "until then")
-        service.until(lambda: bool(service.refusals()), "refused")
-        service.flip(OFF)
-        service.flip(ON)
-        assert {pid} == service.workers(1)
-        service.forget_pushes()
+        service.until_all([pid], "running")
+        record("governed", "1 of 1")
+        service.workers(1)
+        assert pid == service.get(path="/patch")
+        for flags, state in ((OFF, "stopped"), (ON, "running"), (OFF, "stopped"), (ON, "running")):
+            service.flip(flags)
+            service.until_all([pid], state)
+            assert {pid} == service.workers(1)
+        record("flip", "reaches all")
+        service.expect_pushes([pid])
+        record("own profiles", "yes")
         expect_usual_end(service, folder, record)
-        assert {pid: 1} == service.refusals()
-        assert service.state(pid) in ("", "stopped", *_unsaid(row))
-        assert not service.has_pushed([pid])
-        record("governed", "refused" if row.start != LATER else "until it is patched, then refused")
+        record("last window", "lost")
 
 
 IMPORTING = """\

@@ -16,7 +16,7 @@ from rheostat._core.knowledge import Knowledge, overlay
 from rheostat._core.policy import Policy
 from rheostat._core.precedence import Facts, Verdict, brakes, decide
 from rheostat._core.rules import Resolution, Rules, Setting, resolve
-from rheostat._host.wake import Wake
+from rheostat._host.native import Wake
 from rheostat._lifecycle.assembly import built_sources, open_sources
 from rheostat._report.journal import Journal
 from rheostat._report.sinks import Nowhere

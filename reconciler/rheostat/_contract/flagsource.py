@@ -69,7 +69,9 @@ Reading.__module__ = "rheostat.plugins"
 class FlagSource(Protocol):
     """A product, file or service that holds feature flags. Built as ``Class(options, identity)``.
 
-    Every method is called from the control thread; what they raise never reaches the host.
+    Every method is called from the control thread; what they raise never reaches the host. Where gevent or eventlet
+    has made the application's threads green, they are called from a green thread of its own, so that a client's threads
+    and sockets work as the application's do; but for a class whose `is_thread_free` is True, which uses neither.
     """
 
     Options: ClassVar[type]

@@ -7,6 +7,7 @@ from rheostat._core.desired import Adjustment
 from rheostat._core.machine import ProfilerMachine
 from rheostat._core.state import State, Trigger
 from rheostat._core.transition import Cause, Observer, Transition
+from rheostat._host.execution import current
 from rheostat._report.journal import Journal
 
 
@@ -53,12 +54,13 @@ class History:
         )
         self._published()
         self._journal.transition(made)
-        for observer in self._observers:
-            self._tell(observer, made)
+        if self._observers:
+            current().tell(lambda: self._tell_observers(made))
 
-    def _tell(self, observer: Observer, made: Transition) -> None:
-        try:
-            observer(made)
-        except BaseException as error:
-            text = f"an observer raised: {self._journal.describe(error)}; the profiler is not affected"
-            self._journal.once("observer_failed", text, about=f"observer {id(observer)}")
+    def _tell_observers(self, made: Transition) -> None:
+        for observer in self._observers:
+            try:
+                observer(made)
+            except BaseException as error:
+                text = f"an observer raised: {self._journal.describe(error)}; the profiler is not affected"
+                self._journal.once("observer_failed", text, about=f"observer {id(observer)}")

@@ -1,11 +1,9 @@
 """Backend calls, one at a time, in a thread that may hang without holding up anything else."""
 
-import threading
-from _thread import get_native_id
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from rheostat._host.runtime import block_forever, green_threads
+from rheostat._host.execution import current
 
 THREAD_NAME: Final = "rheostat-call"
 
@@ -35,15 +33,13 @@ def run(function: Callable[[], object], clock: Callable[[], float]) -> Returned:
 
 
 class ThreadedCalls(NamedTuple):
-    """A daemon thread for each call, so that none is left while nothing is in flight."""
+    """A native thread for each call, so that none is left while nothing is in flight."""
 
     clock: Callable[[], float]
     after: Callable[[], object]
     """Called in the call's thread once the call has ended, before anybody is told."""
     last: Callable[[], bool]
     """Whether a call would be the last one: the process is ending, and somebody waits for the stop with a bound."""
-    name: str = THREAD_NAME
-    """Of the thread; begins with ``rheostat``."""
 
     def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
         def body() -> None:
@@ -51,19 +47,22 @@ class ThreadedCalls(NamedTuple):
             self.after()
             done(returned)
 
-        caller = get_native_id()
-
-        def alone() -> None:
-            body()
-            # Green itself, if it was made when threads were green already, it shares the caller's native thread.
-            if green_threads() and get_native_id() != caller:
-                block_forever()
-
         try:
-            threading.Thread(target=alone, name=self.name, daemon=True).start()
+            current().start(body, THREAD_NAME)
         except RuntimeError:
             # From CPython 3.12 on no thread can be started once atexit handlers run: the control thread is one that
             # already runs. At any other time it must not be held up, and the call has failed.
             if not self.last():
                 raise
             body()
+
+
+class SpawnedCalls(NamedTuple):
+    """A thread for each call as the application has them: the call waits for sockets."""
+
+    clock: Callable[[], float]
+    name: str
+    """Of the thread; begins with ``rheostat``."""
+
+    def call(self, function: Callable[[], object], done: Callable[[Returned], None]) -> None:
+        current().spawn(lambda: done(run(function, self.clock)), self.name)

@@ -2,18 +2,17 @@
 
 import os
 import threading
-from _thread import get_native_id, start_new_thread
 from collections.abc import Callable
-from typing import Final
 
-from rheostat._host.runtime import green_threads
-from rheostat._host.wake import Wake
+from rheostat._host import native
+from rheostat._host.execution import current
+from rheostat._host.native import get_native_id
 
-THREAD_NAME: Final = "rheostat"
+THREAD_NAME = "rheostat"
 
-_PARKING: Final = 0.001
+_PARKING = 0.001
 """Seconds that a fork waits for the thread to be gone."""
-_HOST_S_AND_OURS: Final = 2
+_HOST_S_AND_OURS = 2
 """Threads."""
 
 
@@ -31,14 +30,14 @@ class ControlThread:
     def __init__(self, body: Callable[[], None], on_lack: Callable[[RuntimeError], None]) -> None:
         self._body = body
         self._on_lack = on_lack
-        self._wake = Wake()
+        self._wake = native.Wake()
         self.ring = self._wake.ring
         """Wake it. Never blocks; safe in a signal handler."""
-        self._thread: threading.Thread | None = None
+        self._join: Callable[[float], None] | None = None
         self._native_id = 0
         self._session: int | None = 0
         self._can_park = False
-        self._parking = threading.Lock()
+        self._parking = native.allocate_lock()
         self._is_to_park = False
         self._has_parked = False
         self.is_lacking = False
@@ -53,12 +52,9 @@ class ControlThread:
 
     def start(self) -> None:
         """Raises RuntimeError if there is no thread to be had."""
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:
-            self._thread = None
-            raise
+        self._join = None
+        self._join = current().start(self._run, THREAD_NAME)
+        self._can_park = self._join is not None and self._native_id != 0
 
     def start_or_stand_in(self) -> None:
         """In a bare thread: start the real one, or do its work where there can be no other any more."""
@@ -71,7 +67,7 @@ class ControlThread:
         """After a fork, by a bare thread: the host does not wait until the new one gets to run, which can take a
         millisecond, nor make it, for which memory would have to be copied that the two processes share."""
         try:
-            start_new_thread(self.start_or_stand_in, ())
+            native.start_new_thread(self.start_or_stand_in, ())
         # The kernel has no thread for us, or the process is at its end.
         except RuntimeError as error:
             self.is_lacking = True
@@ -112,7 +108,7 @@ class ControlThread:
         if session is None or not self._can_park or self._native_id == get_native_id():
             return False
         # Under green threads waiting would let others of the host run in the midst of its fork.
-        if green_threads():
+        if native.green_threads():
             return False
         is_counted = session == self._counted_at
         # The host's threads, a vendor's, a session's: they stay, so there would be several without ours too.
@@ -126,8 +122,8 @@ class ControlThread:
         try:
             self._is_to_park = True
             self.ring()
-            if self._thread is not None:
-                self._thread.join(_PARKING)
+            if self._join is not None:
+                self._join(_PARKING)
         # A signal's handler may raise in the midst of it.
         finally:
             with self._parking:
@@ -154,7 +150,7 @@ class ControlThread:
     def _run(self) -> None:
         me = self._native_id = get_native_id()
         # One that stands in cannot be waited for.
-        self._can_park = self._thread is not None
+        self._can_park = self._join is not None
         try:
             self._body()
         except Parked:

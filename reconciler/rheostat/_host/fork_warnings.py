@@ -1,16 +1,14 @@
 """Warnings about forks of which only Rheostat is the reason."""
 
-import re
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Final
 
-OURS: Final = "rheostat"
+OURS = "rheostat"
 """How the names of all our threads begin."""
 
-works_for_us: Final[list[Callable[[threading.Thread], bool]]] = []
+works_for_us: list[Callable[[threading.Thread], bool]] = []
 """Each tells whether a vendor's package has started a thread for Rheostat."""
 
 
@@ -37,6 +35,8 @@ def silence_on_fork(message: str) -> None:
     """For a backend: a DeprecationWarning whose text begins like this regular expression, and which its profiler gives
     when the application forks, is not for the application's log."""
     if not any(isinstance(each, tuple) and getattr(each[1], "pattern", None) == message for each in _filters):
+        import re
+
         _filters.append(("ignore", re.compile(message), DeprecationWarning, None, 0))
         # A fork may be under way, whose hooks were called before.
         be_quiet()

@@ -1,12 +1,12 @@
 """Work in a background thread of a process that may fork or end at any moment."""
 
 import atexit
-import threading
 import time
-from _thread import get_ident
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
+
+from rheostat._host import native
 
 _PATIENCE: Final = 1.0
 """Seconds that a fork waits, or the end of the interpreter. More would hold up the host, whose own import may be what
@@ -27,9 +27,9 @@ class _Forks:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = native.ReentrantLock()
         self.forking = 0
-        """The thread (`threading.get_ident`) that holds others off because it forks."""
+        """The thread (by its native id) that holds others off because it forks."""
         self._quiet_until = 0.0
         self._waited_in_vain = False
         self._is_registered = self._is_ending = False
@@ -49,11 +49,9 @@ class _Forks:
             yield
         finally:
             self._quiet_until = max(self._quiet_until, time.monotonic() + after) if after else self._quiet_until
-            # Who makes threads green meanwhile takes locks from their owners.
-            with suppress(RuntimeError):
-                if has_lock:
-                    self._waited_in_vain = False
-                    lock.release()
+            if has_lock:
+                self._waited_in_vain = False
+                lock.release()
 
     def end(self, patience: float = _PATIENCE) -> None:
         """The interpreter ends: wait for that moment, `patience` seconds at most, and keep others from beginning."""
@@ -63,30 +61,26 @@ class _Forks:
 
     def before(self) -> None:
         """Wait for the moment; called again in the same fork it does nothing."""
-        if self.forking == get_ident():
+        if self.forking == native.get_native_id():
             return
         # What has it may hang, a handler of the host's log say: that costs the host one wait, not one for each fork.
         if self._lock.acquire(timeout=0.0 if self._waited_in_vain else _PATIENCE):
-            self.forking = get_ident()
+            self.forking = native.get_native_id()
         else:
             self._waited_in_vain = True
         left = self._quiet_until - time.monotonic()
         if left > 0:
-            time.sleep(min(left, _PATIENCE))
+            native.sleep(min(left, _PATIENCE))
 
     def release(self) -> None:
         """Others need no longer be held off; in the parent, or before the fork where nobody is left."""
         # Another thread may be forking too, and have waited in vain: only who holds the lock lets go of it.
-        if self.forking == get_ident():
+        if self.forking == native.get_native_id():
             self.forking = 0
-            # In the child of a fork in the midst of this one it is another lock.
-            try:
-                self._lock.release()
-            except RuntimeError:
-                return
+            self._lock.release()
 
     def after_in_child(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = native.ReentrantLock()
         self.forking = 0
         self._waited_in_vain = self._is_ending = False
         for call in self.in_child:

@@ -2,12 +2,12 @@
 
 import importlib
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate
 from typing import Any, Final
 
+from rheostat._host import native
 from rheostat._host.forks import FORKS
 
 _INTERVAL: Final = 0.00025
@@ -29,12 +29,6 @@ def import_apart(name: str) -> Any:
         return [importlib.import_module(each) for each in accumulate(name.split("."), "{}.{}".format)][-1]
 
 
-def imported(name: str) -> Any:
-    """The module, unless it is not there, or only half: a thread may be importing it."""
-    module = sys.modules.get(name)
-    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
-
-
 def hastened() -> AbstractContextManager[None]:
     """Within the block a thread that computes gives way sooner: for what has to get the interpreter's lock often."""
     return _SWITCHING.hastened()
@@ -47,7 +41,7 @@ class _Switching:
         self._users = 0
         self._before = self._ours = 0.0
         # A signal's handler may import, too.
-        self._lock = threading.RLock()
+        self._lock = native.ReentrantLock()
         FORKS.in_child.append(self._let_go_in_child)
 
     @contextmanager
@@ -74,7 +68,7 @@ class _Switching:
 
     def _let_go_in_child(self) -> None:
         """Who imported when the parent forked is not here."""
-        self._lock = threading.RLock()
+        self._lock = native.ReentrantLock()
         if self._users:
             self._users = 0
             self._restore()

@@ -1,14 +1,12 @@
 """The rest of this process, as far as it has been imported already."""
 
-import os
 import signal
 import sys
 import threading
-from _thread import allocate_lock, get_native_id
 from collections.abc import Callable
 from typing import Any
 
-from rheostat._host.importing import imported
+from rheostat._host.native import imported
 from rheostat._host.uwsgi import is_worker as is_uwsgi_worker
 from rheostat._host.uwsgi import on_exit_of_worker as on_exit_of_uwsgi_worker
 
@@ -38,31 +36,9 @@ def on_exit_of_worker(call: Callable[[], None]) -> None:
     on_exit_of_uwsgi_worker(call)
 
 
-def green_threads() -> str:
-    """Who has replaced the interpreter's threads by green ones, if anybody has: a native thread that meets their
-    locks can hang the process."""
-    gevent = getattr(imported("gevent.monkey"), "is_module_patched", None)
-    if gevent is not None and gevent("threading"):
-        return "gevent"
-    eventlet = getattr(imported("eventlet.patcher"), "is_monkey_patched", None)
-    return "eventlet" if eventlet is not None and eventlet("thread") else ""
-
-
 def may_turn_green() -> bool:
     """Eventlet is here: should it replace the threads while one is just starting, that one ends with a traceback."""
     return imported("eventlet.patcher") is not None
-
-
-def in_main_thread() -> bool:
-    """Whoever has replaced the functions of ``threading``."""
-    return get_native_id() == os.getpid()
-
-
-def block_forever() -> None:
-    """Never return: under green threads the end of a native thread, which they do not know, is an error message."""
-    lock = allocate_lock()
-    lock.acquire()
-    lock.acquire()
 
 
 def other_profilers() -> list[str]:

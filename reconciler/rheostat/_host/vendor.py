@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
 
+from rheostat._host.execution import current
 from rheostat._host.importing import import_apart
 
 
@@ -19,7 +20,7 @@ def import_vendor(name: str, requirement: str) -> Any:
     Raises ImportError with the command that installs what is missing.
     """
     try:
-        return import_apart(name)
+        return current().apart(lambda: import_apart(name))
     except ImportError as error:
         foreign = foreign_build(name) or foreign_build(error.name or "")
         if foreign:

@@ -13,6 +13,7 @@ from rheostat._control.loop import Loop
 from rheostat._core.state import State
 from rheostat._core.transition import Observer
 from rheostat._host.calls import Calls
+from rheostat._lifecycle.relayed_source import RelayedSource
 from rheostat._report.journal import Journal
 
 _BUILD_AGAIN: Final = 30.0
@@ -86,12 +87,22 @@ def open_sources(
 
 def built_sources(opened: Mapping[str, FlagSource]) -> Mapping[str, FlagSource]:
     """The sources that `open_sources` has opened, as the plug-ins made them, without layers that cannot be built."""
-    own = {name: source.source if isinstance(source, _RebuiltSource) else source for name, source in opened.items()}
+    own = {name: _unwrapped(source) for name, source in opened.items()}
     return {name: source for name, source in own.items() if source is not None}
 
 
+def _unwrapped(source: FlagSource | None) -> FlagSource | None:
+    return _unwrapped(source.source) if isinstance(source, _RebuiltSource | RelayedSource) else source
+
+
 def _opened(plugin: Plugin, identity: Identity, changed: Callable[[], None]) -> FlagSource:
-    source: FlagSource = plugin.build(identity)
+    def build() -> FlagSource:
+        made: FlagSource = plugin.build(identity)
+        return made
+
+    source = build()
+    if not getattr(source, "is_thread_free", False):
+        source = RelayedSource(source, build)
     try:
         source.open(changed)
     except BaseException:

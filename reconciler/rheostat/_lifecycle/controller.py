@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,11 +16,13 @@ from rheostat._contract.text import describe
 from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.state import State
 from rheostat._core.transition import Observer
+from rheostat._host import native
 from rheostat._host.control_thread import ControlThread, Parked
+from rheostat._host.execution import current
 from rheostat._host.exits import Exits
 from rheostat._host.forks import FORKS
 from rheostat._host.importing import hastened, import_apart
-from rheostat._host.runtime import block_forever, green_threads, in_main_thread, is_embedded, other_profilers
+from rheostat._host.runtime import is_embedded, other_profilers
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot, Status
 
@@ -84,7 +85,7 @@ class Controller:
         """Before a fork: let the control thread end, if that leaves the host with its own only; whether it has."""
         self.unpark = self._control.unpark
         """After a fork, in the parent: go on."""
-        self._ended = threading.Event()
+        self._ended = native.Gate()
         self._closing = False
         self._exit_by = math.inf
         self._failures = 0
@@ -106,7 +107,7 @@ class Controller:
         except RuntimeError as error:
             self._trouble = describe(error)
             self._exits.unregister()
-            self._ended.set()
+            self._ended.open()
             text = f"Rheostat could not start, the process runs unprofiled: {self._trouble}"
             self._journal.say(logging.ERROR, "start_failed", text)
 
@@ -124,7 +125,7 @@ class Controller:
         loop = self._loop
         snapshot = self._before_loop if loop is None else loop.snapshot
         error = snapshot.error or self._trouble
-        return snapshot._replace(closed=self._ended.is_set(), error=error).at(time.monotonic())
+        return snapshot._replace(closed=self._ended.is_open, error=error).at(time.monotonic())
 
     def nudge(self) -> None:
         self._control.restart_if_lost()
@@ -132,13 +133,16 @@ class Controller:
 
     def close(self, timeout: float | None = None) -> bool:
         """See `Reconciler.stop`."""
+        seconds = self._policy.stop_deadline if timeout is None else timeout
+        return self._begins_to_close() and current().wait(self._ended, seconds) and self._is_stopped
+
+    def _begins_to_close(self) -> bool:
+        """Whether its end can be waited for."""
         self._closing = True
         if self._loop is not None:
             self._loop.close()
         self.nudge()
-        if self._control.is_current or self._control.is_lacking:
-            return False
-        return self._ended.wait(self._policy.stop_deadline if timeout is None else timeout) and self._is_stopped
+        return not (self._control.is_current or self._control.is_lacking)
 
     def close_at_exit(self) -> None:
         """Give the control thread the chance to flush the last window, for `exit_deadline` at most.
@@ -147,13 +151,16 @@ class Controller:
         """
         now = time.monotonic()
         self._exit_by = min(self._exit_by, now + self._policy.exit_deadline)
-        self.close(max(0.0, self._exit_by - now))
+        # Whatever the application's threads are, none has to run any more.
+        if self._begins_to_close():
+            self._ended.wait(max(0.0, self._exit_by - now))
+        current().flush()
         FORKS.end(max(0.0, self._exit_by - time.monotonic()))
 
     @property
     def is_over(self) -> bool:
         """It has ended, and left no session behind."""
-        return self._ended.is_set() and self._is_stopped
+        return self._ended.is_open and self._is_stopped
 
     @property
     def is_closing(self) -> bool:
@@ -161,7 +168,7 @@ class Controller:
 
     @property
     def goes_on_in_children(self) -> bool:
-        return not (self._closing or self._ended.is_set())
+        return not (self._closing or self._ended.is_open)
 
     @property
     def state(self) -> State:
@@ -197,10 +204,8 @@ class Controller:
         self._close_sources()
         if self._loop is not None:
             self._say_closed()
-        self._ended.set()
+        self._ended.open()
         self._exits.unregister()
-        if green_threads():
-            block_forever()
 
     def _begin_in_this_process(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
@@ -211,15 +216,7 @@ class Controller:
             self._has_settled = True
             text = f"forked from process {os.getppid()}, whose profiler was {self._fork.parent_state}: begins anew"
             self._journal.say(logging.INFO, "forked", text)
-        if self._refuses_green_threads():
-            self._closing = True
         self._exits.register_if_worker()
-
-    def _refuses_green_threads(self) -> bool:
-        refusal = refuse_green_threads(self._journal)
-        if refusal:
-            self._trouble = refusal
-        return bool(refusal)
 
     def _close_sources(self) -> None:
         for name, source in self._sources.items():
@@ -253,7 +250,7 @@ class Controller:
         """Seconds for which nothing needs to be done after it."""
         self._pace.keep()
         try:
-            if self._closing or self._refuses_green_threads():
+            if self._closing:
                 loop.close()
             return loop.step()
         # A defect of ours must not end the thread that can still turn profiling off.
@@ -305,14 +302,14 @@ class Controller:
     def _built(self) -> "Assembly":
         """Raises `ConfigError`, and whatever a plug-in does."""
         from rheostat._control.delivery import THREAD_NAME as LOOKING
-        from rheostat._host.calls import ThreadedCalls
+        from rheostat._host.calls import SpawnedCalls, ThreadedCalls
         from rheostat._lifecycle.assembly import Surroundings, assemble
 
         surroundings = Surroundings(
             clock=time.monotonic,
             random=_random,
             calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
-            looks=ThreadedCalls(time.monotonic, bool, bool, LOOKING),
+            looks=SpawnedCalls(time.monotonic, LOOKING),
             wake=self._control.ring,
         )
         inherited = None if self._fork is None else self._fork.parent_state
@@ -333,19 +330,6 @@ class Controller:
         self._journal.invalid(error.problems)
 
 
-def refuse_green_threads(journal: Journal) -> str:
-    """Say that Rheostat does not work here, if that is so, and give what was said."""
-    who = green_threads()
-    if not who:
-        return ""
-    if not in_main_thread():
-        # The host's handlers have locks that are no longer a native thread's to take.
-        journal.avoid_handlers()
-    text = f"Rheostat does not work under {who}'s green threads: this process runs unprofiled"
-    journal.once("green_threads", text, about="green threads", level=logging.ERROR)
-    return text
-
-
 def _load_loop() -> None:
     # One after the other, with a breath between: each holds the interpreter's lock while it is loaded.
     with hastened():
@@ -356,7 +340,7 @@ def _load_loop() -> None:
 
 def _yield_gil() -> None:
     """Let go of the interpreter's lock for a moment."""
-    time.sleep(0)
+    native.sleep(0)
 
 
 def _random() -> float:
@@ -383,4 +367,4 @@ class _Pace:
             self._since, self._steps = now, 0
         self._steps += 1
         if self._steps > self._MOST:
-            time.sleep(self._BREATH)
+            native.sleep(self._BREATH)

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import threading
 import time
-from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
@@ -12,12 +10,12 @@ from rheostat._config.config import Config
 from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.policy import Policy
 from rheostat._core.transition import Observer
+from rheostat._host import native
 from rheostat._host.exits import Exits
 from rheostat._host.forks import FORKS
 from rheostat._host.runtime import is_worker, may_turn_green
 from rheostat._host.uwsgi import is_first_of_uwsgi, is_still_to_fork, lacks_threads
-from rheostat._host.wake import Wake
-from rheostat._lifecycle.controller import Controller, Fork, refuse_green_threads
+from rheostat._lifecycle.controller import Controller, Fork
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot, Status
 
@@ -37,17 +35,14 @@ _LEFT_BEHIND: Final[list[object]] = []
 
 
 class _Decision:
-    """Owns the lock of whoever decides whether a process begins to be governed.
-
-    One for all handles: a lock that is not reached from a module makes eventlet complain when it makes locks green.
-    """
+    """Owns the lock of whoever decides whether a process begins to be governed."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
         """In the child of a fork: who held it is not here."""
-        self.lock = threading.RLock()
+        self.lock = native.ReentrantLock()
 
 
 _DECISION: Final = _Decision()
@@ -185,7 +180,7 @@ class Reconciler:
 
     def _begin_soon(self, parent: Controller | None, settles_at: float) -> None:
         try:
-            start_new_thread(self._begin_in_bare_thread, (parent, settles_at))
+            native.start_new_thread(self._begin_in_bare_thread, (parent, settles_at))
         # The kernel has no thread for us, or the process is at its end.
         except RuntimeError:
             controller = self._made_controller(Fork.of(parent, settles_at))
@@ -195,10 +190,7 @@ class Reconciler:
     def _begin_in_bare_thread(self, parent: Controller | None, settles_at: float) -> None:
         if may_turn_green():
             # A server's worker has it done first of all, right after its fork.
-            Wake().wait(settles_at - time.monotonic())
-            if self._is_beginning and (refusal := self._refusal()):
-                self._error, self._is_beginning = refusal, False
-                return
+            native.sleep(max(0.0, settles_at - time.monotonic()))
         controller = self._made_controller(Fork.of(parent, settles_at))
         if controller is not None:
             controller.begin_in_bare_thread()
@@ -233,7 +225,7 @@ class Reconciler:
             if is_first_of_uwsgi():
                 self._journal.once("no_threads", _NO_THREADS, about="uWSGI's threads", level=logging.ERROR)
             return _NO_THREADS
-        return refuse_green_threads(self._journal)
+        return ""
 
     def _at_exit(self) -> None:
         # What governs the parent has no thread here that could stop anything.

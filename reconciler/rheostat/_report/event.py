@@ -11,7 +11,6 @@ EventName = Literal[
     "defect",
     "delivery_failed",
     "forked",
-    "green_threads",
     "invalid_config",
     "kill_switch_unreadable",
     "no_threads",

@@ -9,8 +9,9 @@ from rheostat._contract.secret import MASK
 from rheostat._contract.text import LONGEST_LINE, shorten, text_of
 from rheostat._core.desired import Adjustment
 from rheostat._core.transition import Transition
+from rheostat._host.execution import current
 from rheostat._report.event import Event, EventName, Listener
-from rheostat._report.sinks import Fields, LoggerSink, Sink, StderrSink
+from rheostat._report.sinks import Fields, Sink
 
 REPEAT_AFTER: Final = 60.0
 """Seconds before the same complaint about the same thing is logged again."""
@@ -57,21 +58,20 @@ class Journal:
         self._subjects: dict[str, _Subject] = {}
         self._adjusted: dict[Adjustment, None] = {}
 
-    def avoid_handlers(self) -> None:
-        """From now on say only errors, and on stderr, without the host's handlers and their locks."""
-        if isinstance(self.sink, LoggerSink):
-            self.sink = StderrSink("text", least=logging.ERROR)
-
     def say(self, level: int, event: EventName, message: str, **fields: Any) -> None:
         self._tell(event, level, message, "", fields)
         self._write(level, event, message, fields)
 
     def _tell(self, event: EventName, level: int, message: str, about: str, fields: Fields) -> None:
         """Without a lock: the listeners are the application's code."""
+        if self._listeners:
+            told = Event(event, level, self.mask(message), about, MappingProxyType(self.masked({**self.who, **fields})))
+            current().tell(lambda: self._tell_listeners(told))
+
+    def _tell_listeners(self, told: Event) -> None:
         for listener in self._listeners:
             try:
-                masked = MappingProxyType(self.masked({**self.who, **fields}))
-                listener(Event(event, level, self.mask(message), about, masked))
+                listener(told)
             except BaseException as error:
                 self._say_listener_failed(listener, error)
 

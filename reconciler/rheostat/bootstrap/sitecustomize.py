@@ -19,8 +19,8 @@ def _leave_the_path(here):
 def _run_the_one_we_hide():
     """An environment may have a sitecustomize of its own, which this file's place on the path hides."""
     try:
+        from _frozen_importlib import module_from_spec
         from importlib.machinery import PathFinder
-        from importlib.util import module_from_spec
     except ImportError:
         _run_it_under_python_2()
         return
@@ -44,52 +44,37 @@ def _run_it_under_python_2():
         del ours
 
 
-class _AboutThreads(object):
-    """From CPython 3.12 on ``os.fork`` warns of other threads; a process that only has ours is not to hear it."""
-
-    def __init__(self, threading):
-        self._threading = threading
-
-    def match(self, text):
-        others = [each for each in self._threading.enumerate() if not each.name.startswith("rheostat")]
-        return text.startswith("This process (pid=") and "is multi-threaded" in text and len(others) <= 1
-
-    def be_quiet(self):
-        import warnings
-
-        if not any(isinstance(each[1], _AboutThreads) for each in warnings.filters):
-            warnings.filters.insert(0, ("ignore", self, DeprecationWarning, None, 0))
-
-
 class _Bootstrap(object):
     """Imports Rheostat in a thread, once the process has lived long enough to be worth it."""
 
     def __init__(self):
         # Imported here, in the main thread: first imported elsewhere, threading would take that for the main one, and
         # CPython 3.13.0 gives an empty collections.abc to one of two threads that import it at once.
-        import _thread
         import collections.abc  # noqa: F401  # for its import alone
-        import threading
+        import threading  # noqa: F401  # likewise
         import time
-        from contextlib import suppress
 
-        self._threading = threading
-        self._suppress = suppress
-        self._start_new_thread = _thread.start_new_thread
+        from rheostat._host import control_thread, native
+
         self._now = time.monotonic
-        self._warnings = _AboutThreads(threading)
-        self._renew_locks()
+        self._native = native
+        self._threads = control_thread
+        self._warn_no_fork = bool
+        if sys.version_info >= (3, 12):
+            from rheostat._host import fork_warnings
+
+            self._warn_no_fork = fork_warnings.before_fork
         self._forking = 0
-        self._thread = None
         self._forked_in = 0
+        self._renew()
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
         )
 
-    def _renew_locks(self):
-        self._attaching = self._threading.Lock()
-        self._parking = self._threading.Lock()
-        self._is_to_park = self._has_parked = False
+    def _renew(self):
+        self._attaching = self._native.allocate_lock()
+        self._thread = self._threads.ControlThread(self._attach_when_due, self._forget)
+        self._has_attached = False
 
     def attach_in_workers(self):
         """For uWSGI, which hangs its workers if it forks while a thread has the interpreter's lock."""
@@ -113,22 +98,19 @@ class _Bootstrap(object):
             self._after_fork_in_child()
 
     def attach_later(self):
-        self._due = self._now() + float(os.environ.get("RHEOSTAT_START_AFTER", "2"))
-        self._make_thread().start()
+        self._due = self._now() + _start_after()
+        self._thread.start()
 
-    def _make_thread(self):
-        self._bell = self._threading.Lock()
-        self._bell.acquire()
-        self._thread = self._threading.Thread(target=self._attach, name="rheostat", daemon=True)
-        return self._thread
+    def _forget(self, error):
+        """There is no thread for it after a fork: this process, that short of them, is left alone."""
 
-    def _attach(self):
-        if self._is_parked_while_waiting():
-            return
-        self._import_and_attach()
-        surroundings = sys.modules.get("rheostat._host.runtime")
-        if surroundings is not None and surroundings.green_threads():
-            surroundings.block_forever()
+    def _attach_when_due(self):
+        while self._now() < self._due:
+            # A thread that only waits makes way for a fork, so that the process forks with no more than its own.
+            self._thread.sleep(self._due - self._now(), 0)
+        if not self._has_attached:
+            self._has_attached = True
+            self._import_and_attach()
 
     def _import_and_attach(self):
         try:
@@ -144,59 +126,53 @@ class _Bootstrap(object):
                 import_apart("rheostat._cli.launch").attach(forked=bool(self._forked_in))
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
-            if not _is_said():
-                advice = "install it there ({} -m pip install rheostat)".format(sys.executable)
-                _complain("Rheostat cannot be imported by {}: {}; {}".format(sys.executable, error, advice))
-
-    def _is_parked_while_waiting(self):
-        """A thread that only waits makes way for a fork, so that the process forks with no more than its own."""
-        while True:
-            left = self._due - self._now()
-            if left <= 0:
-                return False
-            if self._bell.acquire(timeout=left):
-                with self._parking:
-                    if self._is_to_park:
-                        self._has_parked = True
-                        return True
+            _complain_of_import(error)
 
     def _before_fork(self):
         """A child forked in the middle of an import would wait for the import's lock for ever."""
-        if self._forking == self._threading.get_ident():
+        if self._forking == self._native.get_native_id():
             return
-        if self._attaching.acquire(timeout=1):
-            self._forking = self._threading.get_ident()
+        if self._native.acquired(self._attaching, 1):
+            self._forking = self._native.get_native_id()
             # Hooks that were registered while this fork waited are not called for it any more.
             wait_to_fork = getattr(sys.modules.get("rheostat._lifecycle.start"), "wait_to_fork", None)
             if wait_to_fork is not None:
                 wait_to_fork()
-        if sys.version_info >= (3, 12):
-            self._warnings.be_quiet()
-        if self._thread is not None and self._thread.is_alive() and self._bell.locked():
-            self._is_to_park = True
-            with self._suppress(RuntimeError):  # Another thread forks too.
-                self._bell.release()
-            self._thread.join(0.001)
-            with self._parking:
-                self._is_to_park = False
+        self._warn_no_fork(self._thread.park())
 
     def _after_fork(self):
-        if self._forking == self._threading.get_ident():
+        if self._forking == self._native.get_native_id():
             self._forking = 0
             self._attaching.release()
-        if self._has_parked:
-            self._has_parked = False
-            # The host does not wait until the thread gets to run.
-            self._start_new_thread(self._make_thread().start, ())
+        self._thread.unpark()
 
     def _after_fork_in_child(self):
-        self._renew_locks()
+        self._renew()
         self._forking = 0
         self._forked_in = os.getpid()
         # From its start on Rheostat follows forks itself.
         follows_forks = getattr(sys.modules.get("rheostat._lifecycle.start"), "follows_forks", None)
         if follows_forks is None or not follows_forks():
             self.attach_later()
+
+
+def _start_after():
+    return float(os.environ.get("RHEOSTAT_START_AFTER", "2"))
+
+
+def _complain_of_import(error):
+    if not _is_said():
+        advice = "install it there ({} -m pip install rheostat)".format(sys.executable)
+        _complain("Rheostat cannot be imported by {}: {}; {}".format(sys.executable, error, advice))
+
+
+def _complain_later(error):
+    """A process that ends before it would have been governed has nothing to complain of."""
+    import threading
+
+    timer = threading.Timer(_start_after(), _complain_of_import, (error,))
+    timer.name, timer.daemon = "rheostat", True
+    timer.start()
 
 
 def _complain(text):
@@ -277,10 +253,15 @@ def _begin(can_be_hidden):
     if _is_capable() and _is_worth_it():
         if can_be_hidden:
             _warn_of_one_that_hides()
+        try:
+            bootstrap = _Bootstrap()
+        except ImportError as error:
+            _complain_later(error)
+            return
         if _may_be_uwsgi():
-            _Bootstrap().attach_in_workers()
+            bootstrap.attach_in_workers()
         else:
-            _Bootstrap().attach_later()
+            bootstrap.attach_later()
 
 
 # First of all: a thread that is looking for a module would pass over one of the folders that move up.
