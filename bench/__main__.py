@@ -15,6 +15,7 @@ from typing import Final
 from . import (
     endurance,
     forking,
+    greenlets,
     hanging,
     holding,
     hurrying,
@@ -48,6 +49,7 @@ _FAMILIES: Final = (
     hurrying,
     endurance,
     forking,
+    greenlets,
     pushing,
     reading,
     keeping,

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
-from rheostat.plugins import Identity, Parameter, Value, hold_off_forks
+from rheostat.plugins import Identity, Parameter, Value, plugin_log
 
-_LOGGER = logging.getLogger("rheostat.noop")
+_LOGGER = "rheostat.noop"
 
 
 class NoopBackend:
@@ -23,12 +23,11 @@ class NoopBackend:
         shown = ", ".join(
             f"{name}={value if str(value).isprintable() else repr(value)}" for name, value in settings.items()
         )
-        with hold_off_forks():
-            _LOGGER.info("would start profiling %s with %s", self._application, shown or "the profiler's defaults")
+        what = shown or "the profiler's defaults"
+        plugin_log(_LOGGER, logging.INFO, "would start profiling %s with %s", self._application, what)
         self._running = True
 
     def stop(self) -> None:
         if self._running:
-            with hold_off_forks():
-                _LOGGER.info("would stop profiling %s", self._application)
+            plugin_log(_LOGGER, logging.INFO, "would stop profiling %s", self._application)
         self._running = False

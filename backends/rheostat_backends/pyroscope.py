@@ -1,11 +1,13 @@
 """The Pyroscope agent (``pyroscope-io``), which samples this process and pushes to a Pyroscope server."""
 
 import atexit
+import logging
 import os
+import posix
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, MappingProxyType
@@ -22,8 +24,10 @@ from rheostat.plugins import (
     TemporaryError,
     Url,
     Value,
+    green_threads,
     hold_off_forks,
     import_vendor,
+    plugin_log,
     silence_on_fork,
 )
 
@@ -37,6 +41,7 @@ PUSH: Final = "/push.v1.PusherService/Push"
 
 _THREADS: Final = "rheostat-agent"
 """How the kernel calls the threads of a session: they inherit the name from the thread that starts it."""
+_WALL: Final = "mode wall sees no green thread but the one that runs: those that wait are on no thread's stack"
 _OWN_NAME: Final = "/proc/thread-self/comm"
 _MAIMED: Final = 2
 """Threads that are left of a session that cannot sample; a sound one has four."""
@@ -207,19 +212,20 @@ def _import_agent() -> Any:
 def _named_threads() -> Iterator[None]:
     """Threads that are started within have a name by which they are known again, where the kernel allows it."""
     file = before = None
-    # A file object of Python's would make more system calls, each of which lets go of the interpreter's lock.
+    # A file object of Python's would make more system calls, each of which lets go of the interpreter's lock, and under
+    # eventlet the functions of `os` want a hub.
     with suppress(OSError):
-        file = os.open(_OWN_NAME, os.O_RDWR | os.O_CLOEXEC)
-        before = os.read(file, 64).strip()
-        os.write(file, _THREADS.encode())
+        file = posix.open(_OWN_NAME, os.O_RDWR | os.O_CLOEXEC)
+        before = posix.read(file, 64).strip()
+        posix.write(file, _THREADS.encode())
     try:
         yield
     finally:
         with suppress(OSError):
             if before is not None and file is not None:
-                os.write(file, before)
+                posix.write(file, before)
         if file is not None:
-            os.close(file)
+            posix.close(file)
 
 
 def _opener(request: Any, scheme: str) -> Any:
@@ -276,7 +282,14 @@ class PyroscopeBackend:
         if wrong:
             raise PermanentError(f"tags: expected {wrong}")
 
+    @classmethod
+    def remarks(cls, settings: Mapping[str, Value]) -> Iterable[str]:
+        if settings.get("mode") == "wall":
+            yield f"Under gevent or eventlet, {_WALL}."
+
     def start(self, settings: Mapping[str, Value]) -> None:
+        if settings.get("mode") == "wall" and green_threads():
+            plugin_log("rheostat.pyroscope", logging.WARNING, "under %s, %s", green_threads(), _WALL)
         try:
             agent = _import_agent()
         except ImportError as error:

@@ -1,6 +1,7 @@
 """A YAML file of flags, watched without a thread: a flat mapping of flag to value."""
 
 import os
+import posix
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -113,15 +114,16 @@ class YamlFileSource:
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("not a regular file")
         # Should a pipe take the file's place in this moment, opening it must not wait for a writer.
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        # A file object of Python's would take several times as long.
+        # By the system's own calls: those of `os` are eventlet's where it has been patched, and want a hub. A file
+        # object of Python's would take several times as long.
+        descriptor = posix.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             data = b""
-            while len(data) <= LARGEST and (piece := os.read(descriptor, _PIECE)):
+            while len(data) <= LARGEST and (piece := posix.read(descriptor, _PIECE)):
                 data += piece
             return data
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def _parse(self, data: bytes, wanted: Mapping[str, type]) -> Reading | str:
         if len(data) > LARGEST:

@@ -83,9 +83,14 @@ def _resolve(namespace: dict[str, object], modules: dict[str, list[str]], name: 
     if module is None:
         raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
     if module not in sys.modules:
-        from rheostat._host.importing import import_apart
+        from rheostat._host.execution import current
 
-        # The control thread may be the first to ask, and a child not inherit what is half imported.
-        import_apart(module)
+        def load() -> None:
+            from rheostat._host.importing import import_apart
+
+            # The control thread may be the first to ask, and a child not inherit what is half imported.
+            import_apart(module)
+
+        current().apart(load)
     namespace[name] = found = getattr(import_module(module), name)
     return found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         PermanentError,
         Probing,
         Reachable,
+        Remarking,
         TemporaryError,
     )
     from rheostat._contract.flagsource import FlagSource, KnowsFlags, NotReady, Reading, SourceUnavailable
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from rheostat._contract.values import Value
     from rheostat._host.fork_warnings import silence_on_fork
     from rheostat._host.forks import hold_off_forks
+    from rheostat._host.native import green_threads
     from rheostat._host.vendor import import_vendor
     from rheostat._host.vendor_log import VendorLog
+    from rheostat._report.sinks import plugin_log
 
 __all__ = [
     "Backend",
@@ -48,6 +51,7 @@ __all__ = [
     "Probing",
     "Reachable",
     "Reading",
+    "Remarking",
     "Secret",
     "SourceUnavailable",
     "TemporaryError",
@@ -56,17 +60,20 @@ __all__ = [
     "Value",
     "VendorLog",
     "flag_names",
+    "green_threads",
     "hold_off_forks",
     "import_vendor",
     "is_inherited",
     "parse_flags",
+    "plugin_log",
     "silence_on_fork",
 ]
 
 _MODULES = {
     "_config.flagfile": ["flag_names", "parse_flags"],
     "_contract.backend": [
-        "Backend", "BackendError", "Health", "Parameter", "PermanentError", "Probing", "Reachable", "TemporaryError",
+        "Backend", "BackendError", "Health", "Parameter", "PermanentError", "Probing", "Reachable", "Remarking",
+        "TemporaryError",
     ],
     "_contract.flagsource": ["FlagSource", "KnowsFlags", "NotReady", "Reading", "SourceUnavailable"],
     "_contract.hostobject": ["HostObject", "is_inherited"],
@@ -77,8 +84,10 @@ _MODULES = {
     "_contract.values": ["Value"],
     "_host.fork_warnings": ["silence_on_fork"],
     "_host.forks": ["hold_off_forks"],
+    "_host.native": ["green_threads"],
     "_host.vendor": ["import_vendor"],
     "_host.vendor_log": ["VendorLog"],
+    "_report.sinks": ["plugin_log"],
 }  # fmt: skip
 
 # Resolved on first use, as in the package, and for its reasons.

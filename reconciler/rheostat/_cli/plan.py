@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 from rheostat._cli.table import columns
 from rheostat._config.config import Config, Wiring
 from rheostat._config.problem import did_you_mean
+from rheostat._contract.backend import Remarking
 from rheostat._contract.flagsource import FlagSource, KnowsFlags, Reading
-from rheostat._contract.text import printable, shorten
+from rheostat._contract.text import LONGEST_LINE, printable, shorten
 from rheostat._control.watch import Seen, Watch
 from rheostat._core.knowledge import Knowledge, overlay
 from rheostat._core.policy import Policy
@@ -57,7 +58,17 @@ def plan(config: Config, width: int | None = None) -> Plan:
     settings = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
     deciders = columns(_DECIDERS, list(_said(wiring.rules, config.policy, facts, reading)), width)
     finding = bool(verdict.adjustments or seen.killed or silent)
-    return Plan([*settings, "", *deciders, "", *silent, _in_words(config, verdict)], finding)
+    remarks = _remarks(wiring.backend.cls, verdict)
+    return Plan([*settings, "", *deciders, "", *silent, _in_words(config, verdict), *remarks], finding)
+
+
+def _remarks(backend: object, verdict: Verdict) -> list[str]:
+    if not verdict.desired.on or not isinstance(backend, Remarking):
+        return []
+    # Third-party code, and only for what is worth knowing.
+    with suppress(BaseException):
+        return [shorten(str(each), LONGEST_LINE) for each in backend.remarks(verdict.desired.settings)]
+    return []
 
 
 def silent_sources(config: Config) -> list[str]:

@@ -7,6 +7,7 @@ aliases) or crash the interpreter (the C composer recurses). Values are typed by
 
 import codecs
 import os
+import posix
 import re
 import stat
 from collections.abc import Iterator
@@ -134,7 +135,8 @@ def _regular_bytes(path: str, most: int) -> bytes | None:
     """At most so many bytes; None where it is no regular file."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         return None
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    # Not the function of `os`, which is eventlet's where it has been patched, and wants a hub.
+    with open(posix.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         return file.read(most)
 
 

@@ -1,6 +1,6 @@
 """The contract of backends: the profilers that are controlled."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from rheostat._contract.values import Value
@@ -89,6 +89,18 @@ class Reachable(Protocol):
 
 
 Reachable.__module__ = "rheostat.plugins"
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """The part of a backend beside `Backend` that knows what a session will not show, or what it costs."""
+
+    @classmethod
+    def remarks(cls, settings: Mapping[str, Value]) -> Iterable[str]:
+        """One sentence for each such thing that holds with these settings; ``rheostat plan`` prints them."""
+
+
+Remarking.__module__ = "rheostat.plugins"
 
 
 @runtime_checkable

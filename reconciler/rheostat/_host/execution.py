@@ -45,7 +45,7 @@ class Execution:
         raise NotImplementedError
 
     def flush(self) -> None:
-        """At the end of the process: call whatever has been told and not been called yet."""
+        """In a thread of the application's: call whatever has been told and not been called yet."""
         raise NotImplementedError
 
 

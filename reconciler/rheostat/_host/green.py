@@ -154,7 +154,7 @@ class Green(Execution):
         return gate.is_open
 
     def flush(self) -> None:
-        while self._told:
+        while self._told and is_main_thread():
             self._told.popleft()()
 
     def _hand_over(self, call: Callable[[], None]) -> None:

@@ -134,7 +134,10 @@ class Controller:
     def close(self, timeout: float | None = None) -> bool:
         """See `Reconciler.stop`."""
         seconds = self._policy.stop_deadline if timeout is None else timeout
-        return self._begins_to_close() and current().wait(self._ended, seconds) and self._is_stopped
+        has_ended = self._begins_to_close() and current().wait(self._ended, seconds)
+        # By then the application has been told of it.
+        current().flush()
+        return has_ended and self._is_stopped
 
     def _begins_to_close(self) -> bool:
         """Whether its end can be waited for."""

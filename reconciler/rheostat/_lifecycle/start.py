@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rheostat._config.config import Config, load_config, locate
 from rheostat._config.problem import ConfigError
 from rheostat._core.transition import Observer
+from rheostat._host.execution import current
 from rheostat._host.forks import FORKS
 from rheostat._host.importing import hastened, import_apart
 from rheostat._host.uwsgi import on_worker as on_uwsgi_worker
@@ -176,7 +177,10 @@ def start(
             serve()
     """
     journal = Journal(LoggerSink(), time.monotonic, listeners=() if on_event is None else (on_event,))
-    return govern(config, tags=tags, instance=instance, observers=observers, strict=strict, journal=journal)
+    # Reading the configuration takes milliseconds, and green threads of the application's are not to wait for them.
+    return current().apart(
+        lambda: govern(config, tags=tags, instance=instance, observers=observers, strict=strict, journal=journal)
+    )
 
 
 def govern(

@@ -29,15 +29,30 @@ class LoggerSink:
 
     def write(self, level: int, event: str, message: str, fields: Fields) -> None:
         extra = {f"rheostat_{name}": value for name, value in {"event": event, **fields}.items()}
-        current().tell(lambda: self._log(level, message, extra))
+        _log(LOGGER, level, message, extra=extra)
 
-    def _log(self, level: int, message: str, extra: Fields) -> None:
-        # A host's handler or filter may raise anything; a log line is not worth the thread that it is called in.
+
+def plugin_log(logger: str, level: int, message: str, *args: object) -> None:
+    """For a plug-in: a record of its own in the application's logging, from any thread; `args` are put into `message`.
+
+    A handler has locks that are neither for a fork to fall upon nor, under green threads, for a native thread to take.
+    """
+    _log(logging.getLogger(logger), level, message, *args)
+
+
+plugin_log.__module__ = "rheostat.plugins"
+
+
+def _log(logger: logging.Logger, level: int, message: str, *args: object, extra: Fields | None = None) -> None:
+    def log() -> None:
+        # A handler or filter may raise anything; a log line is not worth the thread that it is called in.
         with suppress(BaseException):
-            if LOGGER.isEnabledFor(level):
+            if logger.isEnabledFor(level):
                 # A handler writes under locks of streams, which the interpreter does not renew in a forked child.
                 with FORKS.delaying_forks():
-                    LOGGER.log(level, message, extra=extra)
+                    logger.log(level, message, *args, extra=extra)
+
+    current().tell(log)
 
 
 class StderrSink:

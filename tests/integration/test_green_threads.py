@@ -1,0 +1,114 @@
+"""Beside the green threads of gevent and eventlet: the application's runs in its hub, ours never does."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from children import PATIENCE, Child
+from products import GrowthBook, LaunchDarkly, Product, YamlFile
+
+LIBRARIES = ("gevent", "eventlet")
+
+HOST = """\
+import sys
+import warnings
+
+warnings.simplefilter("ignore")
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+else:
+    import eventlet
+    eventlet.monkey_patch()
+
+import json
+import logging
+import os
+import signal
+import time
+from _thread import get_native_id
+
+import rheostat
+
+
+def say(**what):
+    print(json.dumps({"in_main_thread": get_native_id() == os.getpid(), **what}), flush=True)
+
+
+class Handler(logging.Handler):
+    # Under its lock, as a handler that writes to a socket would be.
+    def emit(self, record):
+        time.sleep(0.001)
+        say(logged=getattr(record, "rheostat_event", record.name), text=record.getMessage())
+
+
+log = logging.getLogger("rheostat")
+log.setLevel("INFO")
+log.handlers[:] = [Handler()]
+ended = []
+signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+say(begins=True)
+reconciler = rheostat.start(
+    "config.yaml",
+    observers=[lambda made: say(observed=made.to_state.value)],
+    on_event=lambda event: say(event=event.name),
+)
+while not ended:
+    time.sleep(0.005)
+    log.debug("contends for the handler's lock")
+say(stopped=reconciler.stop(5), state=str(reconciler.status().state))
+"""
+
+CONFIG = {
+    "version": 1,
+    "application": "shop",
+    "backend": {"kind": "noop"},
+    "enabled": {"flag": "profiling_enabled", "default": False},
+    "policy": {"cooldown": "0s"},
+}
+
+
+@contextmanager
+def host(folder: Path, library: str, source: object) -> Iterator[Child]:
+    (folder / "config.yaml").write_text(json.dumps({**CONFIG, "source": source}))
+    (folder / "host.py").write_text(HOST)
+    with Child([sys.executable, "host.py", library], folder) as child:
+        yield child
+
+
+def said(child: Child, **wanted: Any) -> dict[str, Any]:
+    """The next line with these fields."""
+    found = child.out.until(lambda line: wanted.items() <= json.loads(line).items())
+    return dict(json.loads(found))
+
+
+def product(kind: str, folder: Path) -> Product:
+    return YamlFile(folder) if kind == "yaml" else {"growthbook": GrowthBook, "launchdarkly": LaunchDarkly}[kind]()
+
+
+@pytest.mark.parametrize("kind", ["yaml", "growthbook", "launchdarkly"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_source_governs_beside_green_threads(tmp_path: Path, library: str, kind: str) -> None:
+    """Flips reach the profiler, and log handlers, observers and listeners are called in the hub's thread alone."""
+    with product(kind, tmp_path) as flags:
+        flags.say({"profiling_enabled": True})
+        with host(tmp_path, library, flags.section()) as child:
+            said(child, observed="running")
+            for on in (False, True, False, True):
+                flags.say({"profiling_enabled": on})
+                said(child, observed="running" if on else "stopped")
+            child.process.send_signal(signal.SIGTERM)
+            assert said(child, stopped=True)["state"] == "stopped"
+            assert child.process.wait(PATIENCE) == 0
+            rest = child.err.rest()
+    lines = [json.loads(line) for line in child.out.seen]
+    assert all(line["in_main_thread"] for line in lines)
+    assert 6 == sum(line.get("logged") == "transition" for line in lines)
+    assert "closed" in {line.get("event") for line in lines}
+    assert [] == rest
