@@ -9,7 +9,9 @@ its flags flipped, its log lines and the profiles that it pushes looked at, and 
 import http.client
 import os
 import re
+import shutil
 import signal
+import socket
 import sys
 import time
 import urllib.request
@@ -33,6 +35,7 @@ ON: Final = "profiling_enabled: true\n"
 OFF: Final = "profiling_enabled: false\n"
 
 _ADDRESS: Final = re.compile(r"(?:http://|bound to TCP address )(127\.0\.0\.1:\d+)")
+REDIS: Final = "unix://FOLDER/redis.sock"
 
 _BIN: Final = Path(sys.executable).parent
 
@@ -210,6 +213,111 @@ def end(**_):
         profiling.stop()
 """
 
+# The pools of green threads and of threads make no process of their own, and call no worker's signals.
+CELERY_GREEN_CODE: Final = f"""\
+{CELERY.partition("if __name__")[0]}
+from celery.signals import worker_ready, worker_shutdown
+
+
+@worker_ready.connect
+def begin(**_):
+    global profiling
+    from govern import govern
+    profiling = govern()
+
+
+@worker_shutdown.connect
+def end(**_):
+    if profiling is not None:
+        profiling.stop()
+"""
+
+RQ: Final = """\
+import sys
+
+from redis import Redis
+from rq import Queue
+
+import work
+
+queue = Queue(connection=Redis(unix_socket_path="redis.sock"))
+for line in sys.stdin:
+    for _ in range(int(line)):
+        queue.enqueue(work.spin)
+"""
+
+# A horse leaves by os._exit once its job is done.
+RQ_WORKER: Final = """\
+from rq import SimpleWorker, Worker
+
+from govern import govern
+
+
+class Horses(Worker):
+    def perform_job(self, *args, **options):
+        profiling = govern()
+        try:
+            return super().perform_job(*args, **options)
+        finally:
+            if profiling is not None:
+                profiling.stop()
+
+
+class NoHorses(SimpleWorker):
+    def work(self, *args, **options):
+        govern()
+        return super().work(*args, **options)
+"""
+
+DRAMATIQ: Final = """\
+import os
+import sys
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+
+from work import work
+
+dramatiq.set_broker(RedisBroker(url=f"unix://{os.path.abspath('redis.sock')}", middleware=[]))
+
+
+@dramatiq.actor
+def spin():
+    # Its own standard output: dramatiq puts a pipe to its log in the place of Python's.
+    os.write(1, f"worked {work()}\\n".encode())
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        for _ in range(int(line)):
+            spin.send()
+"""
+
+FLASK: Final = """\
+from flask import Flask
+
+from wsgi import app as inner
+
+app = Flask("shop")
+app.wsgi_app = inner
+"""
+
+DJANGO: Final = """\
+import sys
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import HttpResponse
+from django.urls import path
+
+from work import work
+
+settings.configure(DEBUG=True, ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="none")
+urlpatterns = [path("", lambda request: HttpResponse(work()))]
+{govern}
+execute_from_command_line(sys.argv)
+"""
+
 # One process with green threads: it patches the interpreter at once, or when it is asked to.
 GEVENT: Final = """\
 import sys
@@ -255,6 +363,12 @@ from wsgi import app
 
 {govern}
 green.serve(app)
+"""
+
+SPIN: Final = """
+
+def spin():
+    print("worked", work(), flush=True)
 """
 
 # The commands on standard input are the same for all: a number is so many pieces of work.
@@ -330,9 +444,9 @@ class Row(NamedTuple):
     by: By
     files: Mapping[str, str]
     command: tuple[str, ...]
-    kind: Literal["http", "celery", "pool"]
-    flushes: bool = True
-    """Whether the worker's interpreter gets the chance to push the last window."""
+    kind: Literal["http", "celery", "redis", "pool"]
+    flushes: bool | None = True
+    """Whether the worker's interpreter gets the chance to push the last window; None: not always."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -351,13 +465,16 @@ class Row(NamedTuple):
     @property
     def processes(self) -> int:
         """How many processes do its work."""
-        return 1 if "script" in self.server or "no master" in self.start else WORKERS
+        return 1 if "script" in self.server or "no master" in self.start or self.start in (ONE, "reloader") else WORKERS
 
     @property
     def lacks(self) -> str:
         """What it needs and this machine has not."""
-        is_missing = Path(self.command[0]) == UWSGI and not UWSGI.exists()
-        return "uWSGI could not be compiled here" if is_missing else ""
+        if Path(self.command[0]) == UWSGI and not UWSGI.exists():
+            return "uWSGI could not be compiled here"
+        if self.kind == "redis" and shutil.which("redis-server") is None:
+            return "redis-server is not installed here"
+        return ""
 
     @property
     def bare(self) -> "Row":
@@ -418,6 +535,48 @@ def celery(by: By) -> Row:
     return Row("Celery prefork", "celery", "fork", by, files, command, "celery")
 
 
+def celery_pool(pool: str, by: By) -> Row:
+    """Its main process does the work, and has patched itself before it imports anything."""
+    files = {"work.py": WORK, "govern.py": GOVERN, "tasks.py": CELERY_GREEN_CODE if by == "code" else CELERY}
+    files["send.py"] = CELERY
+    options = ("--pool", pool, "--concurrency", "4", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    command = (str(_BIN / "celery"), "-A", "tasks", "worker", "--loglevel", "INFO", *options)
+    return Row(f"Celery {pool}", "celery", ONE, by, files, command, "celery")
+
+
+def asgi(server: str, start: str, by: By, *command: str, flushes: bool | None = True) -> Row:
+    files = {"work.py": WORK, "govern.py": GOVERN, "asgi.py": ASGI_CODE if by == "code" else ASGI}
+    return Row(server, _distribution(server), start, by, files, _program(command), "http", flushes)
+
+
+def wsgi(server: str, start: str, by: By, *command: str, flushes: bool = True, **more: str) -> Row:
+    files = {"work.py": WORK, "govern.py": GOVERN, "wsgi.py": AT_IMPORT if by == "code" else WSGI}
+    files |= {f"{name}.py": text for name, text in more.items()}
+    return Row(server, _distribution(server), start, by, files, _program(command), "http", flushes)
+
+
+def django(by: By) -> Row:
+    script = DJANGO.format(govern="from govern import govern; govern()" if by == "code" else "")
+    files = {"work.py": WORK, "govern.py": GOVERN, "app.py": script}
+    command = (sys.executable, "app.py", "runserver", ADDRESS)
+    return Row("Django runserver", "django", "reloader", by, files, command, "http", flushes=False)
+
+
+def queue(server: str, start: str, by: By, *command: str, flushes: bool = True, **files: str) -> Row:
+    """Tasks that come by Redis."""
+    files = {"work": WORK + SPIN, "govern": GOVERN, **files}
+    texts = {f"{name}.py": text for name, text in files.items()}
+    return Row(server, _distribution(server), start, by, texts, _program(command), "redis", flushes)
+
+
+def _program(command: Sequence[str]) -> tuple[str, ...]:
+    return (str(_BIN / command[0]), *command[1:])
+
+
+def _distribution(server: str) -> str:
+    return server.partition(" ")[0].lower()
+
+
 def green(server: str, start: str, by: By) -> Row:
     patch = "green.patch()" if start == FIRST else ""
     script = GREEN_SCRIPT.format(patch=patch, govern="govern()" if by == "code" else "")
@@ -433,6 +592,11 @@ def pool(server: str, method: str, by: By) -> Row:
     files = {"work.py": WORK, "govern.py": GOVERN, "app.py": script}
     return Row(server, "", method, by, files, (sys.executable, "app.py", method), "pool")
 
+
+ONE: Final = "one process"
+PORT: Final = "PORT"
+"""In a command: a free port is put in its place, for servers that cannot choose one, or do not say which."""
+ADDRESS: Final = f"127.0.0.1:{PORT}"
 
 EXECUTOR: Final = "ProcessPoolExecutor"
 METHODS: Final = ("fork", "forkserver", "spawn")
@@ -486,10 +650,105 @@ ONLY_WORKERS: Final = (
 )
 GREEN: Final = (
     *(gunicorn("gevent", start, by) for start in _PRELOADS for by in _BYS),
+    *(uwsgi("fork, --gevent", by, "--gevent", "10") for by in _BYS),
     *(green(server, FIRST, by) for server in _GREEN_SCRIPTS for by in _BYS),
+    *(celery_pool(pool, by) for pool in ("gevent", "eventlet") for by in _BYS),
+)
+OTHERS: Final = (
+    *(
+        asgi(
+            "uvicorn uvloop",
+            "spawn",
+            by,
+            "uvicorn",
+            "--loop",
+            "uvloop",
+            "--workers",
+            "2",
+            "--port",
+            "0",
+            "asgi:app",
+            flushes=by == "code",
+        )
+        for by in _BYS
+    ),
+    # It ends the others by a signal once the first has ended by itself.
+    *(
+        asgi("hypercorn", "spawn", by, "hypercorn", "--workers", "2", "--bind", ADDRESS, "asgi:app", flushes=None)
+        for by in _BYS
+    ),
+    *(
+        make(
+            f"granian {interface}",
+            "spawn",
+            by,
+            "granian",
+            "--interface",
+            interface,
+            "--workers",
+            "2",
+            "--port",
+            PORT,
+            f"{interface}:app",
+        )
+        for interface, make in (("asgi", asgi), ("wsgi", wsgi))
+        for by in _BYS
+    ),
+    *(wsgi("waitress", ONE, by, "waitress-serve", "--listen", "127.0.0.1:0", "wsgi:app", flushes=False) for by in _BYS),
+    *(
+        wsgi(
+            "Flask run",
+            "reloader",
+            by,
+            "flask",
+            "--app",
+            "app",
+            "run",
+            "--debug",
+            "--port",
+            "0",
+            flushes=False,
+            app=FLASK,
+        )
+        for by in _BYS
+    ),
+    *(django(by) for by in _BYS),
+    *(
+        queue(
+            "rq SimpleWorker",
+            ONE,
+            by,
+            "rq",
+            "worker",
+            "--url",
+            REDIS,
+            "--worker-class",
+            "rq.SimpleWorker" if by == "run" else "workers.NoHorses",
+            "default",
+            send=RQ,
+            workers=RQ_WORKER,
+        )
+        for by in _BYS
+    ),
+    *(
+        queue(
+            "dramatiq",
+            "spawn",
+            by,
+            "dramatiq",
+            "--processes",
+            "2",
+            "--threads",
+            "2",
+            "tasks",
+            send=DRAMATIQ,
+            tasks=DRAMATIQ if by == "run" else f"from govern import govern\ngovern()\n{DRAMATIQ}",
+        )
+        for by in _BYS
+    ),
 )
 PATCHED_LATER: Final = tuple(green(server, LATER, by) for server in _GREEN_SCRIPTS for by in _BYS)
-MATRIX: Final = (*GOVERNED, *RELOADED, *RESIZED, *KILLED, *ONLY_WORKERS, *GREEN, *PATCHED_LATER)
+MATRIX: Final = (*GOVERNED, *RELOADED, *RESIZED, *KILLED, *ONLY_WORKERS, *GREEN, *PATCHED_LATER, *OTHERS)
 
 
 class Service:
@@ -521,7 +780,13 @@ class Service:
         run = (*RHEOSTAT, "run", "--config", "rheostat.yaml", "--log", "json", "--") if row.by == "run" else ()
         # Whatever is warned about a fork is to be seen.
         env = {"PYTHONPATH": str(folder), "PYTHONWARNINGS": "default"}
-        self.child = Child([*run, *row.command], folder, env)
+        self._redis = redis(folder) if row.kind == "redis" else None
+        self._port = free_port()
+        self.child = Child(
+            [*run, *(each.replace(PORT, self._port).replace("FOLDER", str(folder)) for each in row.command)],
+            folder,
+            env,
+        )
         self._sender: Child | None = None
         self._address = ""
         self._quiet_from = 0
@@ -533,6 +798,8 @@ class Service:
         if self._sender is not None:
             self._sender.__exit__()
         self.child.__exit__()
+        if self._redis is not None:
+            self._redis.__exit__()
 
     @property
     def master(self) -> int:
@@ -553,6 +820,9 @@ class Service:
 
     def _find_address(self) -> None:
         """Where it serves, as its log says."""
+        if any(PORT in each for each in self.row.command):
+            until_listens(socket.AF_INET, ("127.0.0.1", int(self._port)))
+            self._address = f"http://127.0.0.1:{self._port}"
         if not self._address:
             self.until(lambda: bool(self._addresses()), "said where it serves")
             if self.row.package == "uvicorn":
@@ -572,7 +842,7 @@ class Service:
             self._find_address()
             with ThreadPoolExecutor(pieces) as clients:
                 return list(clients.map(self.get, range(pieces)))
-        if self.row.kind == "celery":
+        if self.row.kind in ("celery", "redis"):
             self._feed(pieces)
         else:
             self.child.tell(str(pieces))
@@ -710,6 +980,29 @@ class Service:
 def _pids(profile: Any) -> set[int]:
     """The processes that a profile's samples are of."""
     return {int(sample.labels["pid"]) for sample in profile.samples if "pid" in sample.labels}
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+def until_listens(family: int, address: Any) -> None:
+    """Until something accepts there: what does not say so has to be tried."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with socket.socket(family) as client:
+            if client.connect_ex(address) == 0:
+                return
+        assert time.monotonic() < deadline, f"nobody listens at {address}"
+        time.sleep(0.01)
+
+
+def redis(folder: Path) -> Child:
+    """A server that keeps nothing, once it listens."""
+    server = Child(["redis-server", "--port", "0", "--unixsocket", "redis.sock", "--save", ""], folder)
+    until_listens(socket.AF_UNIX, str(folder / "redis.sock"))
+    return server
 
 
 class Usual(NamedTuple):
