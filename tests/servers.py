@@ -748,6 +748,22 @@ OTHERS: Final = (
     ),
 )
 PATCHED_LATER: Final = tuple(green(server, LATER, by) for server in _GREEN_SCRIPTS for by in _BYS)
+HORSES: Final = queue(
+    "rq",
+    "fork",
+    "code",
+    "rq",
+    "worker",
+    "--url",
+    REDIS,
+    "--worker-class",
+    "workers.Horses",
+    "default",
+    send=RQ,
+    workers=RQ_WORKER,
+    work=WORK.replace("0.15", "1.0") + SPIN,
+)
+"""A process for each task, which has a row of its own nowhere: no flip finds it."""
 MATRIX: Final = (*GOVERNED, *RELOADED, *RESIZED, *KILLED, *ONLY_WORKERS, *GREEN, *PATCHED_LATER, *OTHERS)
 
 

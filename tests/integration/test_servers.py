@@ -21,6 +21,7 @@ from servers import (
     GOVERNED,
     GREEN,
     HEAD,
+    HORSES,
     KILLED,
     MATRIX,
     OFF,
@@ -248,6 +249,16 @@ def test_patched_later(row: Row, receiver: Receiver, folder: Path, record: Recor
         record("own profiles", "yes")
         expect_usual_end(service, folder, record)
         record("last window", "lost")
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(bool(HORSES.lacks), reason=HORSES.lacks)
+def test_a_horse_of_rq_pushes_what_it_took(receiver: Receiver, folder: Path) -> None:
+    """rq's horses leave by ``os._exit`` after one task: a worker class that stops profiling first keeps the window."""
+    with Service(HORSES, folder, receiver) as service:
+        first, second = service.work(1), service.work(1)
+        assert first != second
+        service.expect_pushes([*first, *second])
 
 
 IMPORTING = """\

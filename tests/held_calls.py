@@ -1,13 +1,14 @@
-"""A clock, calls and plug-ins that tests move by hand, so that the loop is stepped without threads or sleeping."""
+"""Backend calls that stay in flight as long as a test wants, and a loop that is stepped by hand with them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from rheostat import Observer, Value
-from rheostat._control.loop import Loop
+from rheostat._config.config import Config, Plugin, Sections, Wiring
 from rheostat._core.policy import Policy
 from rheostat._core.rules import Rules
 from rheostat._host.calls import Returned
+from rheostat._lifecycle.assembly import Surroundings, assemble
 from rheostat._report.journal import Journal
 from rheostat.plugins import Identity, Parameter
 from rheostat.testing import Log, ScriptedSource, VirtualClock
@@ -49,7 +50,7 @@ class RecordingBackend:
 
 
 class Stepped:
-    """A loop with everything around it in the test's hands."""
+    """A process's loop, put together as in production, with everything around it in the test's hands."""
 
     def __init__(
         self,
@@ -66,20 +67,12 @@ class Stepped:
         self.backend = backend or RecordingBackend()
         self.woken = 0
         self.journal = Journal(self.records, self.clock)
-        self.loop = Loop(
-            rules=rules,
-            policy=policy,
-            identity=IDENTITY,
-            sources={"": self.source},
-            backend=self.backend,
-            calls=self.calls,
-            looks=looks,
-            journal=self.journal,
-            clock=self.clock,
-            random=lambda: 0.5,
-            wake=self._wake,
-            observers=observers,
+        surroundings = Surroundings(
+            clock=self.clock, random=lambda: 0.5, calls=self.calls, wake=self._wake, looks=looks
         )
+        wiring = Wiring({"": _built(self.source)}, _built(self.backend), rules)
+        config = Config("", *IDENTITY[:3], policy, False, Sections((), None, None, None), [], wiring)
+        self.loop = assemble(config, IDENTITY, self.journal, surroundings, observers).loop
 
     def _wake(self) -> None:
         self.woken += 1
@@ -99,3 +92,9 @@ class Stepped:
     @property
     def status(self) -> Any:
         return self.loop.snapshot.at(self.clock.now)
+
+
+def _built(plugin: object) -> Plugin:
+    """A plug-in that is there already."""
+    make: Any = lambda options, identity: plugin  # noqa: E731
+    return Plugin(make, None)
