@@ -34,7 +34,7 @@ test-oldest: $(VENV)/oldest/ready
 soak: coverage $(VENV)/apart/ready
 	$(RUN) -m pytest -n 2 --dist worksteal -m "soak or not soak" --hypothesis-profile nightly --timeout 3600 \
 		-o faulthandler_timeout=0 --junit-xml $(VENV)/soak.xml
-	PYTHONPATH=tests $(RUN) tests/servers.py $(VENV)/soak.xml
+	PYTHONPATH=tests $(RUN) -m support.servers $(VENV)/soak.xml
 
 # Of the core, line and branch, in whatever process the tests run it.
 coverage: $(VENV)/wheel/ready $(VENV)/apart/ready

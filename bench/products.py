@@ -28,14 +28,14 @@ SERVED: Final = (GROWTHBOOK, LAUNCHDARKLY)
 
 _DEFAULTS: Final[Flags] = {"profiling_enabled": False, "profiling_sample_rate": 20, "profiling_mode": "gil"}
 KEY: Final = "sdk-00000000-0000-0000-0000-000000000000"
-_TESTS: Final = Path(__file__).resolve().parent.parent / "tests"
+_ROOT: Final = Path(__file__).resolve().parent.parent
 _PATIENCE: Final = 10.0
 
 _SERVER: Final = """\
 import json, sys, time
-from vendors.faults import Fault
-from vendors.growthbook import GrowthBookServer
-from vendors.launchdarkly import LaunchDarklyServer
+from tests.support.vendors.faults import Fault
+from tests.support.vendors.growthbook import GrowthBookServer
+from tests.support.vendors.launchdarkly import LaunchDarklyServer
 
 kind, key = sys.argv[1:]
 with {"GrowthBook": GrowthBookServer, "LaunchDarkly": LaunchDarklyServer}[kind](key) as server:
@@ -111,8 +111,9 @@ def product(name: str) -> Iterator[Product]:
 def server(name: str) -> Iterator[Server]:
     """It ends with this process, whatever becomes of that."""
     command = [sys.executable, "-c", _SERVER, name, KEY]
-    environ = {**environment(), "PYTHONPATH": str(_TESTS)}
-    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=_ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield Server(process)
         finally:

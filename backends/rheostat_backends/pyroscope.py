@@ -1,7 +1,6 @@
 """The Pyroscope agent (``pyroscope-io``), which samples this process and pushes to a Pyroscope server."""
 
 import atexit
-import logging
 import os
 import posix
 import re
@@ -27,7 +26,6 @@ from rheostat.plugins import (
     green_threads,
     hold_off_forks,
     import_vendor,
-    plugin_log,
     silence_on_fork,
 )
 
@@ -228,6 +226,15 @@ def _named_threads() -> Iterator[None]:
             posix.close(file)
 
 
+def _warn(text: str) -> None:
+    # Reading a configuration, which imports this module, needs no logging.
+    from logging import WARNING
+
+    from rheostat.plugins import plugin_log
+
+    plugin_log("rheostat.pyroscope", WARNING, "%s", text)
+
+
 def _opener(request: Any, scheme: str) -> Any:
     """One that follows no redirect: credentials are not for another host, and a login page is no Pyroscope."""
     opener = request.OpenerDirector()
@@ -289,7 +296,7 @@ class PyroscopeBackend:
 
     def start(self, settings: Mapping[str, Value]) -> None:
         if settings.get("mode") == "wall" and green_threads():
-            plugin_log("rheostat.pyroscope", logging.WARNING, "under %s, %s", green_threads(), _WALL)
+            _warn(f"under {green_threads()}, {_WALL}")
         try:
             agent = _import_agent()
         except ImportError as error:

@@ -12,8 +12,8 @@ import pytest
 
 from contract.file_provider import WHERE
 from contract.right import RightProduct
-from products import GrowthBook, LaunchDarkly, Product, YamlFile
 from rheostat.testing import FlagSourceContract
+from support.products import GrowthBook, LaunchDarkly, Product, YamlFile
 
 
 class _Productive(FlagSourceContract):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import rheostat
-from children import MODULE, PATIENCE, RHEOSTAT, ended, environment
 from rheostat._cli.commands import main
+from support.children import MODULE, PATIENCE, RHEOSTAT, ended, environment
 
 FINE, FINDING, INVALID = 0, 1, 2
 

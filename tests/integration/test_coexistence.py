@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from hosts import OUR_KEY, THEIR_KEY, Host, Server, begin, serve_rate, server_for, written_config
-from vendors.faults import Fault
-from vendors.growthbook import GrowthBookServer
+from support.hosts import OUR_KEY, THEIR_KEY, Host, Server, begin, serve_rate, server_for, written_config
+from support.vendors.faults import Fault
+from support.vendors.growthbook import GrowthBookServer
 
 EXIT: Final = 4.0
 """Seconds; GrowthBook's client alone takes its time to be destroyed."""

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from wheels import ROOT, UV, printed_by, wheel_of
+from support.wheels import ROOT, UV, printed_by, wheel_of
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from children import RHEOSTAT, Child, ended, parsed
-from pages import DOCS, Block, blocks, install, log_lines, unpack, with_secrets
 from rheostat._config.registry import LAYERS, SOURCES
 from rheostat.plugins import Duration, FlagSource, KnowsFlags, parse_flags
 from rheostat.testing import FlagSourceContract
-from vendors.faults import Fault
-from vendors.growthbook import GrowthBookServer
-from vendors.launchdarkly import LaunchDarklyServer, ruled_flag
+from support.children import RHEOSTAT, Child, ended, parsed
+from support.pages import DOCS, Block, blocks, install, log_lines, unpack, with_secrets
+from support.vendors.faults import Fault
+from support.vendors.growthbook import GrowthBookServer
+from support.vendors.launchdarkly import LaunchDarklyServer, ruled_flag
 
 ROOT = DOCS.parent
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from children import RHEOSTAT, Child, ended
-from pages import DOCS, blocks, command, install, log_lines, unpack, vague
 from rheostat.plugins import Backend, Probing, Reachable
+from support.children import RHEOSTAT, Child, ended
+from support.pages import DOCS, blocks, command, install, log_lines, unpack, vague
 
 PAGE = DOCS / "write-a-backend.md"
 

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from children import PATIENCE, Child
-from pages import DOCS, blocks, command, unpack
 from rheostat.testing import FAULTS, Declared, Scenario
+from support.children import PATIENCE, Child
+from support.pages import DOCS, blocks, command, unpack
 
 PAGE = DOCS / "testing.md"
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from wheels import ROOT, UV, printed_by, wheel_of
+from support.wheels import ROOT, UV, printed_by, wheel_of
 
 EXAMPLES: Final = ["flagsource-http", "backend-memray"]
 KIT: Final = 20

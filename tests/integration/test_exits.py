@@ -14,8 +14,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from children import PATIENCE, Child, environment
 from rheostat.demo.receiver import Profile, Receiver
+from support.children import PATIENCE, Child, environment
 
 EXIT_DEADLINE = 0.3
 SLACK = 2.0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from children import MODULE, PATIENCE, Child, ended, parsed
 from rheostat.demo.receiver import Receiver
+from support.children import MODULE, PATIENCE, Child, ended, parsed
 
 TESTS = str(Path(__file__).parent.parent)
 WARNS = sys.version_info >= (3, 12)
@@ -100,7 +100,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 NOOP = "{kind: noop}"
-FAULTY = "{kind: 'faults:FaultyBackend'}"
+FAULTY = "{kind: 'support.faults:FaultyBackend'}"
 
 
 def prepare(folder: Path, *, backend: str = NOOP, on: bool = True, policy: str = "") -> None:
@@ -242,7 +242,7 @@ def test_no_fork_is_warned_of_whatever_the_host_filters(tmp_path: Path, receiver
 
 
 IN_FLIGHT = """\
-from faults import STAGE
+from support.faults import STAGE
 where = {where!r}
 STAGE.flags = {{"on": True}}
 if where == "start":
@@ -282,7 +282,7 @@ def test_a_fork_while_a_call_hangs(tmp_path: Path, where: str) -> None:
     prepare(tmp_path, backend=FAULTY, policy="start_deadline: 100ms, stop_deadline: 100ms")
     config = tmp_path / "config.yaml"
     config.write_text(
-        config.read_text().replace("yaml, path: flags.yaml, poll_interval: 10ms", "'faults:FaultySource'")
+        config.read_text().replace("yaml, path: flags.yaml, poll_interval: 10ms", "'support.faults:FaultySource'")
     )
     stdout, stderr = host(tmp_path, IN_FLIGHT.format(where=where))
     assert float(stdout.split()[0]) < 1.0

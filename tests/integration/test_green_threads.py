@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from children import PATIENCE, Child
-from products import GrowthBook, LaunchDarkly, Product, YamlFile
+from support.children import PATIENCE, Child
+from support.products import GrowthBook, LaunchDarkly, Product, YamlFile
 
 LIBRARIES = ("gevent", "eventlet")
 
@@ -112,3 +112,41 @@ def test_each_source_governs_beside_green_threads(tmp_path: Path, library: str, 
     assert 6 == sum(line.get("logged") == "transition" for line in lines)
     assert "closed" in {line.get("event") for line in lines}
     assert [] == rest
+
+
+BUSY = """\
+import sys
+from gevent import monkey, spawn
+monkey.patch_all()
+import os
+import time
+
+import rheostat
+
+ended = []
+
+
+def compute():
+    while not ended:
+        sum(range(10000))
+        time.sleep(0)
+
+
+spawn(compute)
+reconciler = rheostat.start("config.yaml", observers=[lambda made: ended.append(made.to_state)])
+while not ended:
+    time.sleep(0)
+print(ended[0].value, flush=True)
+reconciler.stop(5)
+"""
+
+
+def test_a_hub_that_is_never_at_rest_is_told_all_the_same(tmp_path: Path) -> None:
+    """Whatever it does, what happened is told within moments."""
+    (tmp_path / "config.yaml").write_text(json.dumps({**CONFIG, "source": {"kind": "yaml", "path": "flags.yaml"}}))
+    (tmp_path / "flags.yaml").write_text("profiling_enabled: true\n")
+    (tmp_path / "host.py").write_text(BUSY)
+    with Child([sys.executable, "host.py"], tmp_path) as child:
+        assert "running" == child.out.next()
+        assert child.process.wait(PATIENCE) == 0
+        assert [] == child.err.rest()

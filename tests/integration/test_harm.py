@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import rheostat
-from children import Child, ended
-from faults import EVERYWHERE, PATIENCE, RAISED, STAGE
 from rheostat import Health, Reconciler, State, Status, Transition
+from support.children import Child, ended
+from support.faults import EVERYWHERE, PATIENCE, RAISED, STAGE
 
 DEADLINE = 0.1
 EXIT_DEADLINE = 0.1
@@ -27,8 +27,8 @@ SLACK = 2.0
 CONFIG = f"""\
 version: 1
 application: shop
-source: {{kind: 'faults:FaultySource'}}
-backend: {{kind: 'faults:FaultyBackend'}}
+source: {{kind: 'support.faults:FaultySource'}}
+backend: {{kind: 'support.faults:FaultyBackend'}}
 enabled: {{flag: on, default: false}}
 settings:
   rate: {{flag: rate, default: 20, clamp: {{min: 1, max: 250}}}}
@@ -529,9 +529,9 @@ HOST = f"""\
 import os, sys, threading, time, warnings
 warnings.simplefilter("error")
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-import faults, rheostat, rheostat._control.loop
+import rheostat, rheostat._control.loop
 rheostat._control.loop._FIRST_PROBE = 0.01
-from faults import STAGE
+from support.faults import STAGE
 config, where, fault = sys.argv[1:]
 reconciler = None
 
@@ -622,8 +622,8 @@ def test_a_start_while_a_plug_in_waits_for_the_host_s_import(config: Path, tmp_p
     package = tmp_path / "shop"
     package.mkdir()
     (package / "__init__.py").write_text(STARTS_TWICE)
-    (package / "profiling.py").write_text("import shop\nfrom faults import FaultyBackend as Backend\n")
-    reconfigure(config, "faults:FaultyBackend", "shop.profiling:Backend")
+    (package / "profiling.py").write_text("import shop\nfrom support.faults import FaultyBackend as Backend\n")
+    reconfigure(config, "support.faults:FaultyBackend", "shop.profiling:Backend")
     with Child([sys.executable, "-c", "import shop", str(config)], tmp_path) as child:
         assert 0 == child.process.wait(PATIENCE)
         assert ["imported"] == child.out.rest()

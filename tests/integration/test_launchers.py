@@ -11,7 +11,7 @@ import pytest
 import rheostat
 import rheostat_backends
 import rheostat_flagsources
-from children import APART, RHEOSTAT, Child, ended, parsed
+from support.children import APART, RHEOSTAT, Child, ended, parsed
 
 CONFIG = """\
 version: 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from children import PATIENCE, RHEOSTAT, Child, ended
 from rheostat.demo.receiver import Profile, Receiver
+from support.children import PATIENCE, RHEOSTAT, Child, ended
 
 CONFIG = """\
 version: 1

@@ -11,7 +11,7 @@ from subprocess import run as run_to_its_end
 
 import pytest
 
-from children import RHEOSTAT, Child, ended, parsed
+from support.children import RHEOSTAT, Child, ended, parsed
 
 CONFIG = """\
 version: 1

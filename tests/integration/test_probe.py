@@ -22,13 +22,13 @@ import pyroscope
 import pytest
 
 import rheostat
-from children import PATIENCE, RHEOSTAT, Child, ended, environment, parsed
 from rheostat import State
 from rheostat._cli.commands import main
 from rheostat._host.runtime import other_profilers
 from rheostat.demo.receiver import Receiver
 from rheostat.plugins import Identity, InvalidOptions, Secret, TemporaryError, Url
 from rheostat_backends.pyroscope import PUSH, PyroscopeBackend, PyroscopeOptions
+from support.children import PATIENCE, RHEOSTAT, Child, ended, environment, parsed
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the session's threads are only known on Linux")
 

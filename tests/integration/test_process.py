@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import rheostat
-from application import until
-from children import PATIENCE, ended
 from rheostat import AlreadyRunning, ConfigError, State, Transition
+from support.application import until
+from support.children import PATIENCE, ended
 
 CONFIG = """\
 version: 1

@@ -12,10 +12,10 @@ from typing import Any
 import pyroscope
 import pytest
 
-from children import PATIENCE, ended
 from rheostat.demo.receiver import Profile, Receiver
 from rheostat.plugins import Identity, PermanentError, Secret, TemporaryError, Url, Value
 from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
+from support.children import PATIENCE, ended
 
 FAST: Mapping[str, Value] = {"upload_interval": 1, "sample_rate": 100}
 

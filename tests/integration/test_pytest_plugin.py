@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from children import ended
+from support.children import ended
 
 TELLING = """\
 import json

@@ -12,8 +12,8 @@ import pyroscope
 import pytest
 from google.protobuf import descriptor_pool
 
-from children import PATIENCE
 from rheostat.demo.receiver import CPU, PUSH_PATH, Profile, Receiver, Sample, hottest
+from support.children import PATIENCE
 
 EMPTY_PPROF = b"\x32\x00"  # a string_table that holds only "", its mandatory first entry
 

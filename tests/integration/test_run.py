@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from children import MODULE, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 from rheostat.testing import Simulation
+from support.children import MODULE, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 
 HAS_PROC = Path("/proc/self/status").exists()
 LONG = "1h"
@@ -701,6 +701,8 @@ def test_lines_of_a_fleet_can_be_told_apart(folder: Path) -> None:
 def test_a_launcher_below_another_is_told_its_own_instance(folder: Path) -> None:
     """What the outer one was told is not for the inner one's service."""
     reconfigure(folder, "application: shop\n", "application: shop\ninstance: a\n")
+    # The inner launcher has become its service before it would be governed itself.
+    reconfigure(folder, "start_after: 50ms", "start_after: 1s")
     with Child(run(*run(sys.executable, "app.py"), options=["--instance", "pod-3"]), folder) as child:
         assert "a" == running(child)["instance"]
         assert 7 == child.finish()

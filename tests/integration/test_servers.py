@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from children import PATIENCE, RHEOSTAT, Child, parsed
 from rheostat.demo.receiver import Receiver
-from servers import (
+from support.children import PATIENCE, RHEOSTAT, Child, parsed
+from support.servers import (
     CONFIG,
     GOVERNED,
     GREEN,

@@ -12,13 +12,13 @@ from typing import Final
 import pytest
 
 import rheostat
-from held_calls import RecordingBackend, Stepped
 from rheostat import Health, State
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Backoff, Policy
 from rheostat._core.rules import Rules, Setting
 from rheostat.demo.receiver import Receiver
 from rheostat.plugins import PermanentError, SourceUnavailable, TemporaryError
+from support.held_calls import RecordingBackend, Stepped
 
 pytestmark = [
     pytest.mark.soak,

@@ -25,27 +25,6 @@ from openfeature import api
 from openfeature.event import ProviderEventDetails
 
 import rheostat
-from children import PATIENCE
-from products import (
-    HOST,
-    PRODUCTS,
-    Fallback,
-    Flagd,
-    Flags,
-    Flapping,
-    GrowthBook,
-    LaunchDarkly,
-    Malformed,
-    Override,
-    Product,
-    Provider,
-    Unavailable,
-    Unnoticed,
-    flagd_flag,
-    install,
-    storage,
-    uninstall,
-)
 from rheostat import State, Status
 from rheostat._cli.commands import FINDING, main
 from rheostat._control.watch import Seen, Watch
@@ -65,9 +44,30 @@ from rheostat.plugins import (
 from rheostat_flagsources.growthbook import GrowthBookOptions, GrowthBookSource, feed
 from rheostat_flagsources.launchdarkly import LaunchDarklyOptions, LaunchDarklySource
 from rheostat_flagsources.openfeature import OpenFeatureOptions, OpenFeatureSource
-from vendors.faults import Fault
-from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
-from vendors.launchdarkly import LaunchDarklyServer, flag_of, null_flag, off_flag, ruled_flag, unevaluable_flag
+from support.children import PATIENCE
+from support.products import (
+    HOST,
+    PRODUCTS,
+    Fallback,
+    Flagd,
+    Flags,
+    Flapping,
+    GrowthBook,
+    LaunchDarkly,
+    Malformed,
+    Override,
+    Product,
+    Provider,
+    Unavailable,
+    Unnoticed,
+    flagd_flag,
+    install,
+    storage,
+    uninstall,
+)
+from support.vendors.faults import Fault
+from support.vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
+from support.vendors.launchdarkly import LaunchDarklyServer, flag_of, null_flag, off_flag, ruled_flag, unevaluable_flag
 
 WATCHED = 3.0
 LEASE = 900.0
@@ -1434,12 +1434,11 @@ def test_off_if_only_a_layer_that_never_answered_could_say_on(two: TwoFiles, gov
 def test_a_layer_that_cannot_be_built_is_passed_over(two: TwoFiles, govern: Any) -> None:
     """Others need not wait for it, and it says why."""
     two.lower.say(SAID)
-    section = {"kind": "layers", "layers": [{"kind": "products:Unbuildable"}, two.lower.section()]}
+    section = {"kind": "layers", "layers": [{"kind": "support.products:Unbuildable"}, two.lower.section()]}
     with govern(section) as it:
         status = it.until_runs(rate=97)
-        assert (
-            "layer 1 (products:Unbuildable): it could not be built: RuntimeError: out of order" == status.source.reason
-        )
+        reason = "layer 1 (support.products:Unbuildable): it could not be built: RuntimeError: out of order"
+        assert reason == status.source.reason
         assert 1 == len(it.complaints())
         two.lower.say(FLIPPED)
         it.until_runs(rate=50)

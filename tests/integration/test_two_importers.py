@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from children import RHEOSTAT, Child
+from support.children import RHEOSTAT, Child
 
 AT_ONCE: Final = 4
 """Processes that run side by side: most of them wait."""

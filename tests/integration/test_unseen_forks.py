@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from children import ended
 from rheostat.demo.receiver import Receiver
-from servers import CONFIG, OFF, ON, THREADLESS, UWSGI, WORKERS, By, Service, uwsgi
+from support.children import ended
+from support.servers import CONFIG, OFF, ON, THREADLESS, UWSGI, WORKERS, By, Service, uwsgi
 
 needs_uwsgi = pytest.mark.skipif(not UWSGI.exists(), reason="uWSGI could not be compiled here")
 by_both = pytest.mark.parametrize("by", ["run", "code"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hosts import (
+from support.hosts import (
     KINDS,
     OUR_KEY,
     THEIR_KEY,
@@ -20,8 +20,8 @@ from hosts import (
     server_for,
     written_config,
 )
-from vendors.faults import Fault
-from vendors.growthbook import GrowthBookServer
+from support.vendors.faults import Fault
+from support.vendors.growthbook import GrowthBookServer
 
 PROMPT = 1.0
 """Seconds that starting, opening and closing take at most, on a machine that is busy."""

@@ -24,10 +24,10 @@ from ldclient.config import Config
 from ldclient.interfaces import DataSourceState
 from urllib3 import PoolManager
 
-from children import PATIENCE
-from vendors.faults import Fault
-from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
-from vendors.launchdarkly import (
+from support.children import PATIENCE
+from support.vendors.faults import Fault
+from support.vendors.growthbook import DECRYPTION_KEY, GrowthBookServer
+from support.vendors.launchdarkly import (
     POLL_PATH,
     STREAM_PATH,
     LaunchDarklyServer,
@@ -37,7 +37,7 @@ from vendors.launchdarkly import (
     ruled_flag,
     unevaluable_flag,
 )
-from vendors.server import FlagServer
+from support.vendors.server import FlagServer
 
 QUIET = 0.2
 """Seconds in which what is not to come has not come."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from children import PATIENCE
 from rheostat.plugins import Duration, FilePath, FlagSource, Identity, InvalidOptions, Reading, SourceUnavailable
 from rheostat_flagsources.yaml_file import YamlFileOptions, YamlFileSource
+from support.children import PATIENCE
 
 POLL = 1.0
 SOON = 0.02

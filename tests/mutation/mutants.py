@@ -68,7 +68,7 @@ HISTORY: Final = [
         "self._journal.transition(made)\n        self._journal.transition(made)",
     ),
     Mutant("a transition is not logged", "history", "self._journal.transition(made)", "pass"),
-    Mutant("observers are told nothing", "history", "self._tell(observer, made)", "pass"),
+    Mutant("observers are told nothing", "history", "observer(made)", "pass"),
     Mutant(
         "the child of a fork has not left its parent's state",
         "history",

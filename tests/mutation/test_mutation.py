@@ -11,8 +11,8 @@ from typing import Final, Literal, NamedTuple
 
 import pytest
 
-from children import environment
 from mutation.mutants import MUTANTS, SURVIVORS, Mutant
+from support.children import environment
 
 ROOT: Final = Path(__file__).parents[2]
 CORE: Final = ROOT / "reconciler" / "rheostat"

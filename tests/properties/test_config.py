@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fuzzing import ODD, SECRET, TOKENS, well_formed
 from rheostat import ConfigError
 from rheostat._config.config import Config, load_config
 from rheostat._report.journal import Journal
 from rheostat.plugins import Reading, SourceUnavailable, parse_flags
+from support.fuzzing import ODD, SECRET, TOKENS, well_formed
 
 # A limit that does not hold takes minutes, or for ever.
 pytestmark = pytest.mark.timeout(60)

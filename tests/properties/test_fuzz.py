@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from children import environment
+from support.children import environment
 
 Record = Callable[[str, object], None]
 
-FUZZING: Final = Path(__file__).parents[1] / "fuzzing.py"
+TESTS: Final = str(Path(__file__).parents[1])
 
 IN_CI: Final = 5_000
 IN_SOAK: Final = 100_000
@@ -26,7 +26,19 @@ def fuzz(reader: str, folder: Path, *, seed: int, count: int, within: float) -> 
     file = folder / "file.yaml"
     # What is traced takes longer.
     env = {name: value for name, value in environment().items() if not name.startswith("COVERAGE")}
-    command = [sys.executable, "-X", "faulthandler", str(FUZZING), reader, str(seed), "0", str(count), str(file)]
+    env["PYTHONPATH"] = TESTS
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-m",
+        "support.fuzzing",
+        reader,
+        str(seed),
+        "0",
+        str(count),
+        str(file),
+    ]
     try:
         ended = subprocess.run(command, env=env, capture_output=True, encoding="utf-8", timeout=within)
     except subprocess.TimeoutExpired as expired:

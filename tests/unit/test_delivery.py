@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from held_calls import HeldCalls, RecordingBackend, Stepped
 from rheostat import Health, State
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Policy
 from rheostat._core.rules import Rules, Setting
 from rheostat.plugins import TemporaryError
+from support.held_calls import HeldCalls, RecordingBackend, Stepped
 
 RULES = Rules(enabled=Setting(name="enabled", kind=bool, default=False, flag="on"), settings=())
 POLICY = Policy(cooldown=Duration(0.0), reach=Duration(300.0))

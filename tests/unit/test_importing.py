@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from children import PATIENCE
 from rheostat._host.importing import import_apart
+from support.children import PATIENCE
 
 USUAL = 0.005
 ITS_OWN = 0.001

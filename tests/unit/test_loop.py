@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from held_calls import RecordingBackend, Stepped
 from rheostat import Health, State, Transition, Value
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Backoff, Policy
 from rheostat._core.rules import Limits, Rules, Setting
 from rheostat.plugins import PermanentError, SourceUnavailable, TemporaryError
+from support.held_calls import RecordingBackend, Stepped
 
 RULES = Rules(
     enabled=Setting(name="enabled", kind=bool, default=False, flag="on"),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from children import PATIENCE
 from rheostat.plugins import NotReady, Reading, SourceUnavailable, ThreadedSource
+from support.children import PATIENCE
 
 
 class Product(ThreadedSource):

@@ -1,11 +1,12 @@
 """Native threads of our own beside the application's green ones, which a hub runs in its main thread."""
 
+import gc
 import os
 import posix
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,6 +21,8 @@ _LOOK_AGAIN: Final = 0.005
 _FIND_AGAIN: Final = 0.01
 _FIND_SELDOM: Final = 0.1
 """Seconds between looks for the hub: at first, and where there is none for long."""
+_LOOKS: Final = 20
+"""Looks after which another way is tried."""
 
 _Result = TypeVar("_Result")
 
@@ -27,8 +30,10 @@ _Result = TypeVar("_Result")
 class Hub(Protocol):
     """The loop of one library's green threads, as far as a native thread may touch it."""
 
-    def is_ours(self, runner: object) -> bool:
-        """Whether `runner`, the `self` of some running function, is that loop."""
+    hub_class: type[Any]
+
+    def is_main(self, hub: Any) -> bool:
+        """Whether it is the main thread's."""
 
     def call_soon(self, hub: Any, function: Callable[[], None]) -> None:
         """Have `function` called in the hub. From any thread."""
@@ -43,10 +48,10 @@ class Hub(Protocol):
 class _Gevent:
     def __init__(self) -> None:
         self._gevent = sys.modules["gevent"]
-        self._hub_class = sys.modules["gevent.hub"].Hub
+        self.hub_class: type[Any] = sys.modules["gevent.hub"].Hub
 
-    def is_ours(self, runner: object) -> bool:
-        return isinstance(runner, self._hub_class) and runner.main_hub
+    def is_main(self, hub: Any) -> bool:
+        return bool(hub.main_hub)
 
     def call_soon(self, hub: Any, function: Callable[[], None]) -> None:
         hub.loop.run_callback_threadsafe(function)
@@ -64,12 +69,12 @@ class _Eventlet:
     def __init__(self) -> None:
         self._eventlet = sys.modules["eventlet"]
         self._hubs = sys.modules["eventlet.hubs"]
-        self._hub_class = sys.modules["eventlet.hubs.hub"].BaseHub
+        self.hub_class: type[Any] = sys.modules["eventlet.hubs.hub"].BaseHub
         self._pid = os.getpid()
         self._writer = -1
 
-    def is_ours(self, runner: object) -> bool:
-        return isinstance(runner, self._hub_class)
+    def is_main(self, hub: Any) -> bool:
+        return bool(hub.running)
 
     def call_soon(self, hub: Any, function: Callable[[], None]) -> None:
         if self._writer < 0:
@@ -172,10 +177,10 @@ class Green(Execution):
             native.start_new_thread(self._keep_looking, ())
 
     def _keep_looking(self) -> None:
-        pause = _FIND_AGAIN
-        while not self._finds_hub():
-            native.sleep(pause)
-            pause = min(_FIND_SELDOM, pause * 1.1)
+        looks = 0
+        while not (self._finds_hub() or (looks % _LOOKS == _LOOKS - 1 and self._finds_busy_hub())):
+            looks += 1
+            native.sleep(_FIND_AGAIN if looks < _LOOKS else _FIND_SELDOM)
         self._is_looking = False
         self._library.call_soon(self._hub, self._hear)
 
@@ -184,10 +189,19 @@ class Green(Execution):
         for top in sys._current_frames().values():
             frame: Any = top
             while frame is not None:
-                if frame.f_code.co_name == "run" and self._library.is_ours(runner := frame.f_locals.get("self")):
-                    self._hub = runner
+                if frame.f_code.co_name == "run" and self._takes(frame.f_locals.get("self")):
                     return True
                 frame = frame.f_back
+        return False
+
+    def _finds_busy_hub(self) -> bool:
+        """One that is never met at rest, among all objects: that holds the GIL about as long as a collection does."""
+        return any(map(self._takes, gc.get_referrers(*_with_subclasses(self._library.hub_class))))
+
+    def _takes(self, found: object) -> bool:
+        if isinstance(found, self._library.hub_class) and self._library.is_main(found):
+            self._hub = found
+            return True
         return False
 
     def _hear(self) -> None:
@@ -204,6 +218,12 @@ class Green(Execution):
             self.flush()
         finally:
             self._is_calling = False
+
+
+def _with_subclasses(each: type[Any]) -> Iterator[type[Any]]:
+    yield each
+    for subclass in each.__subclasses__():
+        yield from _with_subclasses(subclass)
 
 
 def is_main_thread() -> bool:

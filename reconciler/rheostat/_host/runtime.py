@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rheostat._host.native import imported
+from rheostat._host.native import green_threads, imported
 from rheostat._host.uwsgi import is_worker as is_uwsgi_worker
 from rheostat._host.uwsgi import on_exit_of_worker as on_exit_of_uwsgi_worker
 
@@ -37,8 +37,9 @@ def on_exit_of_worker(call: Callable[[], None]) -> None:
 
 
 def may_turn_green() -> bool:
-    """Eventlet is here: should it replace the threads while one is just starting, that one ends with a traceback."""
-    return imported("eventlet.patcher") is not None
+    """A library of green threads is here and may be about to replace the native ones: a thread that is just starting
+    would end with a traceback, and one that holds a lock of `logging` or of an import release another."""
+    return not green_threads() and any(imported(name) for name in ("eventlet.patcher", "gevent.monkey"))
 
 
 def other_profilers() -> list[str]:

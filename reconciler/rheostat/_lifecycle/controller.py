@@ -22,7 +22,7 @@ from rheostat._host.execution import current
 from rheostat._host.exits import Exits
 from rheostat._host.forks import FORKS
 from rheostat._host.importing import hastened, import_apart
-from rheostat._host.runtime import is_embedded, other_profilers
+from rheostat._host.runtime import is_embedded, may_turn_green, other_profilers
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot, Status
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rheostat._lifecycle.assembly import Assembly
 
 _AFTER_A_DEFECT: Final = 1.0
+_TURNS_GREEN: Final = 0.2
+"""Seconds that a process is left alone whose threads may be about to turn green."""
 _HURRY: Final = 1.0
 """Seconds for which a thread that computes gives way sooner while the first flags are waited for."""
 _PARTS: Final = (
@@ -212,6 +214,9 @@ class Controller:
 
     def _begin_in_this_process(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
+        if self._loop is None and may_turn_green():
+            # A server's worker has that done first of all.
+            self._sleep_until(time.monotonic() + _TURNS_GREEN)
         self._trouble = ""
         self._journal.recover("recovered", "Rheostat has its thread again", about="thread")
         if self._fork is not None and not self._has_settled:

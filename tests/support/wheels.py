@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from children import Child
+from .children import Child
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 UV: Final = (sys.executable, "-m", "uv")
 
 PATIENCE: Final = 150.0

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from pages import DOCS, blocks
 from rheostat import ConfigError
 from rheostat._config.config import LARGEST as LARGEST_CONFIG
 from rheostat._config.config import load_config
@@ -26,6 +25,8 @@ from rheostat._config.interpolation import interpolate
 from rheostat.plugins import FilePath, Identity, Reading, SourceUnavailable
 from rheostat_flagsources.yaml_file import LARGEST as LARGEST_FLAGS
 from rheostat_flagsources.yaml_file import YamlFileOptions, YamlFileSource
+
+from .pages import DOCS, blocks
 
 LONGEST: Final = 0.1
 """Seconds of CPU that reading one file may take."""

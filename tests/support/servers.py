@@ -3,7 +3,9 @@
 Each row of `MATRIX` is one way to run one server. A `Service` is such a row at work: its workers can be made to work,
 its flags flipped, its log lines and the profiles that it pushes looked at, and it can be ended as its server is.
 
-    python tests/servers.py REPORT.xml    prints the table of docs/servers/README.md from pytest's --junit-xml
+From pytest's --junit-xml this prints the table of docs/servers/README.md:
+
+    PYTHONPATH=tests python -m support.servers REPORT.xml
 """
 
 import http.client
@@ -24,8 +26,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 from xml.etree import ElementTree
 
-from children import APART, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 from rheostat.demo.receiver import Receiver
+
+from .children import APART, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 
 By = Literal["run", "code", "bare"]
 
@@ -60,87 +63,16 @@ policy:
   processes: {processes}
 """
 
-# What a host would have of its own: JSON on stderr, so that the lines look as under the launcher.
-GOVERN: Final = """\
-import json
-import logging
-import os
 
-import rheostat
+def _service(name: str) -> str:
+    """A module of the services that are tried, which is copied into the folder of each."""
+    return Path(__file__).with_name("services").joinpath(f"{name}.py").read_text()
 
 
-class OnStderr(logging.Handler):
-    def emit(self, record):
-        own = {name[9:]: each for name, each in vars(record).items() if name.startswith("rheostat_")}
-        line = {**own, "pid": record.process, "level": record.levelname, "message": record.getMessage()}
-        os.write(2, (json.dumps(line, default=str) + "\\n").encode())
-
-
-def govern():
-    log = logging.getLogger("rheostat")
-    log.setLevel("INFO")
-    log.propagate = False
-    log.disabled = False
-    log.handlers[:] = [OnStderr()]
-    return rheostat.start("rheostat.yaml")
-"""
-
-WORK: Final = """\
-import os
-import time
-
-
-def work():
-    # Of processor time: on a busy machine a span of time alone may hold no sample.
-    until = time.thread_time() + 0.15
-    while time.thread_time() < until:
-        sum(range(100))
-    return str(os.getpid())
-"""
-
-WSGI: Final = """\
-import threading
-
-from work import work
-
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/hang":
-        threading.Event().wait(60)
-    if environ["PATH_INFO"] == "/patch":
-        import green
-        green.patch()
-    body = work().encode()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-    return [body]
-"""
-
-ASGI: Final = """\
-from work import work
-
-
-def begin():
-    pass
-
-
-def end():
-    pass
-
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        begin()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        end()
-        await send({"type": "lifespan.shutdown.complete"})
-    else:
-        body = work().encode()
-        head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
-        await send(head)
-        await send({"type": "http.response.body", "body": body})
-"""
+GOVERN: Final = _service("govern")
+WORK: Final = _service("work")
+WSGI: Final = _service("wsgi")
+ASGI: Final = _service("asgi")
 
 ASGI_CODE: Final = f"""{ASGI}
 
@@ -155,11 +87,7 @@ def end():
         profiling.stop()
 """
 
-GUNICORN_CODE: Final = """\
-def post_fork(server, worker):
-    from govern import govern
-    govern()
-"""
+GUNICORN_CODE: Final = _service("gunicorn_conf")
 
 AT_IMPORT: Final = f"""\
 from govern import govern
@@ -167,33 +95,7 @@ from govern import govern
 govern()
 {WSGI}"""
 
-CELERY: Final = """\
-import sys
-
-from celery import Celery
-
-from work import work
-
-app = Celery("tasks", broker="filesystem://")
-app.conf.update(
-    broker_transport_options={
-        "data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control", "polling_interval": 0.1
-    },
-    worker_redirect_stdouts=False,
-    worker_prefetch_multiplier=1,
-)
-
-
-@app.task
-def spin():
-    print("worked", work(), flush=True)
-
-
-if __name__ == "__main__":
-    for line in sys.stdin:
-        for _ in range(int(line)):
-            spin.delay()
-"""
+CELERY: Final = _service("celery_tasks")
 
 CELERY_CODE: Final = f"""\
 {CELERY.partition("if __name__")[0]}
@@ -232,75 +134,12 @@ def end(**_):
         profiling.stop()
 """
 
-RQ: Final = """\
-import sys
-
-from redis import Redis
-from rq import Queue
-
-import work
-
-queue = Queue(connection=Redis(unix_socket_path="redis.sock"))
-for line in sys.stdin:
-    for _ in range(int(line)):
-        queue.enqueue(work.spin)
-"""
+RQ: Final = _service("rq_send")
 
 # A horse leaves by os._exit once its job is done.
-RQ_WORKER: Final = """\
-from rq import SimpleWorker, Worker
-
-from govern import govern
-
-
-class Horses(Worker):
-    def perform_job(self, *args, **options):
-        profiling = govern()
-        try:
-            return super().perform_job(*args, **options)
-        finally:
-            if profiling is not None:
-                profiling.stop()
-
-
-class NoHorses(SimpleWorker):
-    def work(self, *args, **options):
-        govern()
-        return super().work(*args, **options)
-"""
-
-DRAMATIQ: Final = """\
-import os
-import sys
-
-import dramatiq
-from dramatiq.brokers.redis import RedisBroker
-
-from work import work
-
-dramatiq.set_broker(RedisBroker(url=f"unix://{os.path.abspath('redis.sock')}", middleware=[]))
-
-
-@dramatiq.actor
-def spin():
-    # Its own standard output: dramatiq puts a pipe to its log in the place of Python's.
-    os.write(1, f"worked {work()}\\n".encode())
-
-
-if __name__ == "__main__":
-    for line in sys.stdin:
-        for _ in range(int(line)):
-            spin.send()
-"""
-
-FLASK: Final = """\
-from flask import Flask
-
-from wsgi import app as inner
-
-app = Flask("shop")
-app.wsgi_app = inner
-"""
+RQ_WORKER: Final = _service("rq_workers")
+DRAMATIQ: Final = _service("dramatiq_tasks")
+FLASK: Final = _service("flask_app")
 
 DJANGO: Final = """\
 import sys
@@ -319,40 +158,8 @@ execute_from_command_line(sys.argv)
 """
 
 # One process with green threads: it patches the interpreter at once, or when it is asked to.
-GEVENT: Final = """\
-import sys
-
-from gevent import monkey
-from gevent.pywsgi import WSGIServer
-
-
-def patch():
-    monkey.patch_all()
-
-
-def serve(app):
-    server = WSGIServer(("127.0.0.1", 0), app, log=None)
-    server.start()
-    print(f"http://127.0.0.1:{server.server_port}", file=sys.stderr, flush=True)
-    server.serve_forever()
-"""
-
-EVENTLET: Final = """\
-import sys
-
-import eventlet
-from eventlet import wsgi
-
-
-def patch():
-    eventlet.monkey_patch()
-
-
-def serve(app):
-    socket = eventlet.listen(("127.0.0.1", 0))
-    print(f"http://127.0.0.1:{socket.getsockname()[1]}", file=sys.stderr, flush=True)
-    wsgi.server(socket, app, log_output=False)
-"""
+GEVENT: Final = _service("green_gevent")
+EVENTLET: Final = _service("green_eventlet")
 
 GREEN_SCRIPT: Final = """\
 import green

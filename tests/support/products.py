@@ -19,10 +19,10 @@ from openfeature.exception import ErrorCode, ProviderNotReadyError
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
-import remote_provider
-from vendors.faults import Fault
-from vendors.growthbook import DECRYPTION_KEY, GrowthBookServer, StreamEvent
-from vendors.launchdarkly import LaunchDarklyServer
+from . import remote_provider
+from .vendors.faults import Fault
+from .vendors.growthbook import DECRYPTION_KEY, GrowthBookServer, StreamEvent
+from .vendors.launchdarkly import LaunchDarklyServer
 
 PATIENCE: Final = 10.0
 HOST: Final = "the_hosts_flags"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from vendors.wire import Connection
+from .wire import Connection
 
 
 class Door:

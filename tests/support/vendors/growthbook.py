@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Final, Literal
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from vendors.faults import Fault
-from vendors.server import GARBAGE, FlagServer, error
-from vendors.wire import Page, Request, compact
+from .faults import Fault
+from .server import GARBAGE, FlagServer, error
+from .wire import Page, Request, compact
 
 DECRYPTION_KEY: Final = base64.b64encode(b"sixteen bytes---").decode()
 WRONG_KEY: Final = base64.b64encode(b"not the same key").decode()

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
-from children import PATIENCE, Child
-from vendors.growthbook import GrowthBookServer
-from vendors.launchdarkly import LaunchDarklyServer, flag_of, ruled_flag
+from .children import PATIENCE, Child
+from .vendors.growthbook import GrowthBookServer
+from .vendors.launchdarkly import LaunchDarklyServer, flag_of, ruled_flag
 
 _APPLICATION: Final = Path(__file__).with_name("application.py")
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from vendors.faults import Fault
-from vendors.server import GARBAGE, FlagServer, error
-from vendors.wire import Page, Request, compact
+from .faults import Fault
+from .server import GARBAGE, FlagServer, error
+from .wire import Page, Request, compact
 
 Flag = Mapping[str, Any]
 """A flag's JSON. The server adds the key and version, unless they are in it."""

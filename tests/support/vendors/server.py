@@ -10,9 +10,9 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import ClassVar, Final, Self
 
-from vendors.door import Door
-from vendors.faults import Fault
-from vendors.wire import (
+from .door import Door
+from .faults import Fault
+from .wire import (
     EVENT_STREAM,
     JSON,
     LAST_CHUNK,

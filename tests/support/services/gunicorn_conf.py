@@ -1,0 +1,4 @@
+def post_fork(server, worker):
+    from govern import govern
+
+    govern()
