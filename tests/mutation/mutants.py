@@ -259,7 +259,7 @@ LEASE: Final = [
     Mutant(
         "a verdict is taken for final",
         "precedence",
-        "until=min(each.until(policy, facts) for each in PRECEDENCE)",
+        "until=min(each.until(case) for each in PRECEDENCE)",
         "until=math.inf",
     ),
     Mutant("the kill switch is ignored", "precedence", '    Brake("kill switch", _kill_switch),\n', ""),

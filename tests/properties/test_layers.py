@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rheostat._core.knowledge import Knowledge, overlay
 from rheostat._core.policy import Policy
-from rheostat._core.precedence import Facts, Verdict, decide
+from rheostat._core.precedence import Facts, Memory, Verdict, decide
 from rheostat._core.rules import Rules, Setting
 from rheostat.plugins import Duration, Reading
 
@@ -64,7 +64,7 @@ def is_kept_off(found: Sequence[Knowledge]) -> bool:
 
 
 def verdict_on(found: Sequence[Knowledge], *, killed: bool = False, now: float = NOW, rules: Rules = RULES) -> Verdict:
-    return decide(rules, POLICY, Facts(found, killed, now), held={})
+    return decide(rules, POLICY, Facts(found, killed, now), Memory())
 
 
 ENDED_WITH_OFF = Knowledge(Reading({"on": False}), NOW - 2 * LEASE, "gone", layer="layer 1")

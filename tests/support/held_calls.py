@@ -71,7 +71,7 @@ class Stepped:
             clock=self.clock, random=lambda: 0.5, calls=self.calls, wake=self._wake, looks=looks
         )
         wiring = Wiring({"": _built(self.source)}, _built(self.backend), rules)
-        config = Config("", *IDENTITY[:3], policy, False, Sections((), None, None, None), [], wiring)
+        config = Config("", *IDENTITY[:3], policy, False, Sections((), None, None, None, None, ()), [], wiring)
         self.loop = assemble(config, IDENTITY, self.journal, surroundings, observers).loop
 
     def _wake(self) -> None:

@@ -10,7 +10,7 @@ from rheostat import Cause, Desired
 from rheostat._control.watch import Watch
 from rheostat._core.knowledge import NEVER_READ, Knowledge, learn, lose
 from rheostat._core.policy import Policy
-from rheostat._core.precedence import Facts, Verdict, decide, explain
+from rheostat._core.precedence import Facts, Memory, Verdict, decide, explain
 from rheostat._core.rules import Rules, Setting
 from rheostat._report.journal import Journal
 from rheostat.plugins import Duration, Reading
@@ -26,7 +26,7 @@ POLICY = Policy(hold_last_good=Duration(LEASE))
 
 
 def verdict_on(known: Knowledge, *, killed: bool = False, now: float = 0.0) -> Verdict:
-    return decide(RULES, POLICY, Facts([known], killed, now), held={"rate": 97})
+    return decide(RULES, POLICY, Facts([known], killed, now), Memory({"rate": 97}))
 
 
 def test_only_what_is_wanted_is_kept_and_it_is_a_copy() -> None:
@@ -42,7 +42,7 @@ def test_a_layer_that_is_stale_from_the_beginning_has_begun() -> None:
     """Once its lease is over it is passed over, and the next layer decides."""
     first = learn(Reading({"on": False}, stale_since=0.0), ["on"], 0.0, NEVER_READ._replace(layer="layer 1"))
     layers = [first, Knowledge(ON, layer="layer 2")]
-    assert decide(RULES, POLICY, Facts(layers, False, LEASE), held={}).desired.on
+    assert decide(RULES, POLICY, Facts(layers, False, LEASE), Memory()).desired.on
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_off_wins(known: Knowledge, killed: bool, now: float, forced_by: str | N
 
 def test_being_forced_off_forgets_no_good_value() -> None:
     """What was good before the kill switch may be held after it."""
-    assert 97 == verdict_on(Knowledge(ON), killed=True).held["rate"]
+    assert 97 == verdict_on(Knowledge(ON), killed=True).memory.held["rate"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from rheostat._contract.flagsource import FlagSource, KnowsFlags, Reading
 from rheostat._contract.text import LONGEST_LINE, printable, shorten
 from rheostat._control.watch import Seen, Watch
 from rheostat._core.knowledge import Knowledge, overlay
-from rheostat._core.policy import Policy
-from rheostat._core.precedence import Facts, Verdict, brakes, decide
+from rheostat._core.precedence import Case, Facts, Memory, Verdict, brakes, considered, decide
 from rheostat._core.rules import Resolution, Rules, Setting, resolve
 from rheostat._host.native import Wake
 from rheostat._lifecycle.assembly import built_sources, open_sources
@@ -49,14 +48,14 @@ def plan(config: Config, width: int | None = None) -> Plan:
     """
     wiring = config.wire()
     seen, others = _look(config, wiring)
-    facts = Facts(seen.layers, seen.killed, time.monotonic())
+    facts = Facts(seen.layers, seen.killed, time.monotonic(), time.time(), config.instance)
     reading = overlay([each for each in seen.layers if each.holds(config.policy.hold_last_good, facts.now)])
     silent = [_silence(each) for each in seen.layers if each.reason]
     if reading is None:
         return Plan([*silent, "", "It would stay off."], True)
-    verdict = decide(wiring.rules, config.policy, facts, held={})
+    verdict = decide(wiring.rules, config.policy, facts, Memory())
     settings = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
-    deciders = columns(_DECIDERS, list(_said(wiring.rules, config.policy, facts, reading)), width)
+    deciders = columns(_DECIDERS, list(_said(considered(wiring.rules, config.policy, facts, Memory()))), width)
     finding = bool(verdict.adjustments or seen.killed or silent)
     remarks = _remarks(wiring.backend.cls, verdict)
     return Plan([*settings, "", *deciders, "", *silent, _in_words(config, verdict), *remarks], finding)
@@ -133,7 +132,7 @@ def _rows(rules: Rules, reading: Reading, others: Collection[str]) -> Iterator[t
     # What the flags alone come to, though something stronger may turn it off.
     resolution = resolve(rules, reading, {})
     adjustments = {each.setting: each for each in resolution.adjustments}
-    for setting in rules.all:
+    for setting in (*rules.all, *(each for each in rules.tunables if each.flag is not None)):
         adjusted = adjustments.get(setting.name)
         given = adjusted.given if adjusted is not None else _given(setting, reading, resolution)
         yield (
@@ -168,11 +167,11 @@ def _text(value: object) -> str:
     return str(shown).lower() if isinstance(shown, bool) or shown is None else str(shown)
 
 
-def _said(rules: Rules, policy: Policy, facts: Facts, reading: Reading) -> Iterator[tuple[str, ...]]:
+def _said(case: Case) -> Iterator[tuple[str, ...]]:
     """The brakes, the strongest first, and last the flags."""
-    for brake, word in brakes(rules, policy, facts, {}):
+    for brake, word in brakes(case):
         yield brake.name, "passes" if word is None else f"off: {word}"
-    yield "flags", "on" if resolve(rules, reading, {}).desired.on else "off"
+    yield "flags", "on" if case.flags.desired.on else "off"
 
 
 def _in_words(config: Config, verdict: Verdict) -> str:

@@ -2,21 +2,22 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
-from rheostat._config.decode import Decoder
+from rheostat._config.decode import INVALID, Decoder
 from rheostat._config.document import Mapping as MappingNode
 from rheostat._config.document import Node, Scalar, parse_yaml, read_bytes
 from rheostat._config.document import Sequence as SequenceNode
 from rheostat._config.interpolation import interpolate
 from rheostat._config.problem import ConfigError, Place, Problem, Problems, TooManyProblems, did_you_mean, shown_key
 from rheostat._config.registry import BACKENDS, LAYERS, SOURCES, Family, PluginError
-from rheostat._config.settings import compile_rules
+from rheostat._config.settings import compile_rules, compile_tunable, with_tunables
 from rheostat._contract.identity import Identity
 from rheostat._contract.text import describe
 from rheostat._core.policy import Policy
-from rheostat._core.rules import Rules
+from rheostat._core.rules import Rules, Setting
 
 LARGEST: Final = 256 * 1024
 MOST_LAYERS: Final = 10
@@ -125,6 +126,8 @@ class Sections(NamedTuple):
     backend: Section | None
     enabled: Node | None
     settings: Node | None
+    policy: Node | None
+    tunables: tuple[Setting, ...]
 
 
 def load_config(
@@ -148,6 +151,7 @@ def load_config(
     tree = parse_yaml(read_bytes(path, LARGEST), path)
     secrets: list[str] = []
     decoder = Decoder(os.path.dirname(path), Problems(), secrets)
+    decoder.compile_setting = partial(compile_tunable, decoder)
     tree = interpolate(tree, os.environ if env is None else env, decoder.problems)
     read = decoder.section(_Document, tree, "")
     name = _node(tree, "application")
@@ -158,6 +162,8 @@ def load_config(
         backend=_section(BACKENDS, _node(tree, BACKENDS.section), BACKENDS.section, decoder),
         enabled=_node(tree, "enabled"),
         settings=_node(tree, "settings"),
+        policy=_node(tree, "policy"),
+        tunables=() if read is INVALID else read.policy.tunables,
     )
     wiring = _wire(sections, decoder, third_party=third_party)
     if decoder.problems:
@@ -281,7 +287,8 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
         return compile_rules(sections.enabled, sections.settings, None, "", decoder, known=False)
     kind = sections.backend.kind
     try:
-        return compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
+        rules = compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
+        return rules and with_tunables(rules, sections.tunables, sections.policy, decoder)
     except TooManyProblems:
         raise
     except Exception as error:

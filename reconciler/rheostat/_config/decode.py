@@ -3,14 +3,15 @@
 import inspect
 import os
 import types
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Callable, Mapping, MutableSequence
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from rheostat._config.document import Mapping as MappingNode
 from rheostat._config.document import Node, Scalar, read_bytes
 from rheostat._config.document import Sequence as SequenceNode
 from rheostat._config.problem import ConfigError, Problem, did_you_mean, shown_key
+from rheostat._contract.backend import Parameter
 from rheostat._contract.options import Duration, FilePath, InvalidOptions, parse_duration
 from rheostat._contract.secret import Secret, Url
 from rheostat._contract.values import Unreadable, in_words, read_as
@@ -33,7 +34,8 @@ class Decoder:
 
     Known types: bool, int, float, str, `Duration`, `FilePath` (relative to `base`), `Secret` and `Url` (with a
     ``…_file`` twin), Literal, Mapping, tuple[X, ...], dataclasses, unions with None, object (plain values), the
-    document's own nodes, and any class with a ``from_text(text)`` that raises ValueError with what was expected.
+    document's own nodes, any class with a ``from_text(text)`` that raises ValueError with what was expected, and
+    ``Annotated[Setting, Parameter(...)]``, which `compile_setting` reads.
     `secrets` gathers the texts that must never be printed.
     """
 
@@ -41,6 +43,7 @@ class Decoder:
         self.base = base
         self.problems = problems
         self.secrets = secrets
+        self.compile_setting: Callable[[str, Node, Parameter], Any] = lambda path, node, parameter: INVALID
 
     def read(self, annotation: Any, node: Node, path: str) -> Any:
         """The node as a value of the annotated type, or `INVALID` with the problem noted."""
@@ -49,6 +52,8 @@ class Decoder:
             return node
         if annotation is object:
             return node.value()
+        if origin is Annotated:
+            return self.compile_setting(path, node, *get_args(annotation)[1:])
         if origin in (Union, types.UnionType):
             return self._optional(annotation, node, path)
         if origin is Literal:

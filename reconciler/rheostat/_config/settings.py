@@ -9,7 +9,7 @@ from rheostat._config.document import Entry, Node, Scalar
 from rheostat._config.document import Mapping as MappingNode
 from rheostat._config.problem import Problem, did_you_mean, shown_key
 from rheostat._contract.backend import Parameter
-from rheostat._contract.values import Unreadable, Value, in_words, read_as
+from rheostat._contract.values import Seconds, Unreadable, Value, in_words, read_as
 from rheostat._core.rules import ENABLED, Limits, Otherwise, Rules, Setting
 
 
@@ -43,6 +43,26 @@ def compile_rules(
         return None
     rules = Rules(enabled=switch, settings=tuple(each for each in tuned if each is not None))
     return rules if parameters is None or compiler.flags_agree(rules, settings) else None
+
+
+def compile_tunable(decoder: Decoder, path: str, node: Node, parameter: Parameter) -> Setting | object:
+    """A setting of the policy, whose place in the file is its name there; or `INVALID`, with the problem noted."""
+    name = path.removeprefix("policy.")
+    setting = _Compiler(decoder, "").setting(name, path, node, parameter)
+    return INVALID if setting is None else setting
+
+
+def with_tunables(rules: Rules, tunables: tuple[Setting, ...], policy: Node | None, decoder: Decoder) -> Rules | None:
+    """The rules with the policy's settings, or None if a flag would have to be read as two types."""
+    first = {each.flag: each for each in rules.all if each.flag is not None}
+    for each in tunables:
+        other = each if each.flag is None else first.setdefault(each.flag, each)
+        if other.kind is not each.kind and policy is not None:
+            found = f"flag {each.flag!r} for {each.name}, already used for {other.name}"
+            expected = f"another flag, because {other.name} reads it as {in_words(other.kind)}"
+            decoder.fail(policy, f"policy.{each.name}.flag", expected, found)
+            return None
+    return rules._replace(tunables=tunables)
 
 
 class _Compiler:
@@ -120,7 +140,7 @@ class _Compiler:
             self.decoder.fail(clamp.min, f"{path}.clamp.min", f"at most max ({ours.max})")
         if parameter is None:
             return (ours,)
-        owner = f"hard limit of {self.backend}"
+        owner = f"hard limit of {self.backend}" if self.backend else "hard limit"
         hard = Limits(owner=owner, min=parameter.min, max=parameter.max, choices=parameter.choices)
         self._only_narrows(clamp, ours, hard, path)
         return (ours, hard)
@@ -139,7 +159,7 @@ class _Compiler:
     def _bound(self, kind: type | None, node: Node | None, path: str) -> int | float | None:
         if node is None:
             return None
-        if kind not in (int, float, None):
+        if kind not in (int, float, Seconds, None):
             self.decoder.fail(node, path, "no bound, because this setting is not a number", "a bound")
             return None
         value = self._value(kind or float, node, path)

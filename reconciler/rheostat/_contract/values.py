@@ -3,10 +3,17 @@
 import math
 from typing import Final
 
+from rheostat._contract.options import parse_duration
+
 Value = bool | int | float | str
 
 LONGEST_TEXT: Final = 1024
 """Characters a text value may have. Longer ones are an accident, and every profile would carry them."""
+
+
+class Seconds(float):
+    """The kind of a value that is a span of time: written as a duration, or as seconds."""
+
 
 _MOST_DIGITS: Final = 100
 _BOOLS: Final = {"true": True, "false": False}
@@ -15,6 +22,7 @@ _WORDS: Final[dict[type | None, str]] = {
     int: "a whole number",
     float: "a number",
     str: "a text",
+    Seconds: "a duration like 90s or 15m, or seconds",
     None: "a plain value",
 }
 
@@ -29,7 +37,7 @@ class Unreadable(ValueError):
 
 
 def read_as(kind: type | None, raw: object) -> Value:
-    """Read a flag's raw value as `kind` (bool, int, float or str; None: any of them), without loss.
+    """Read a flag's raw value as `kind` (bool, int, float, str, `Seconds`; None: any of the plain ones), without loss.
 
     Only the plain types count, not their subclasses, so that no foreign ``__eq__`` or ``__int__`` runs.
     An int is given back for a float when it is too large to be one: bounds are compared exactly.
@@ -49,6 +57,8 @@ def read_as(kind: type | None, raw: object) -> Value:
         return _read_float(raw)
     if kind is str and type(raw) is str:
         return _read_text(raw)
+    if kind is Seconds:
+        return _read_seconds(raw)
     raise Unreadable
 
 
@@ -95,6 +105,15 @@ def _read_float(raw: object) -> float | int:
     if type(raw) is str and len(raw) <= LONGEST_TEXT and _is_decimal(raw.strip()):
         return float(raw.strip())
     raise Unreadable
+
+
+def _read_seconds(raw: object) -> float | int:
+    if type(raw) is not str or _is_decimal(raw.strip()):
+        return _read_float(raw)
+    try:
+        return parse_duration(raw)
+    except ValueError:
+        raise Unreadable from None
 
 
 def _read_text(raw: str) -> str:

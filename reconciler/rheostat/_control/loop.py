@@ -49,6 +49,7 @@ class Loop:
         looks: Calls | None = None,
         journal: Journal,
         clock: Callable[[], float],
+        wall: Callable[[], float],
         random: Callable[[], float],
         wake: Callable[[], None],
         observers: Sequence[Observer] = (),
@@ -64,6 +65,7 @@ class Loop:
         self._backend = backend
         self._journal = journal
         self._clock = clock
+        self._wall = wall
         self._random = random
 
         self._history = History(inherited, journal, observers, self._publish)
@@ -143,8 +145,8 @@ class Loop:
             return
         self._seen = seen
         self._changed = True
-        facts = Facts(seen.layers, seen.killed, now)
-        self._follow(decide(self._rules, self._policy, facts, self._verdict.held), now)
+        facts = Facts(seen.layers, seen.killed, now, self._wall(), self._identity.instance)
+        self._follow(decide(self._rules, self._policy, facts, self._verdict.memory), now)
 
     def _follow(self, verdict: Verdict, now: float) -> None:
         before, self._verdict = self._verdict, verdict
@@ -344,6 +346,7 @@ class Loop:
             health=self._health,
             error=self._error,
             delivery=self._delivery.health,
+            session_ends_at=self._verdict.session_ends_at,
         )
 
 

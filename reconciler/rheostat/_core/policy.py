@@ -1,9 +1,12 @@
 """The ``policy`` section: deadlines, waits and the lease."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from rheostat._contract.backend import Parameter
 from rheostat._contract.options import Duration, FilePath, InvalidOptions
+from rheostat._contract.values import Seconds
+from rheostat._core.rules import Limits, Setting
 
 _LONGEST_DOUBLING = 40
 
@@ -30,6 +33,55 @@ class Backoff(NamedTuple):
         return min(doubled, self.max) * (1 - random() / 2)
 
 
+_SECONDS = Parameter(Seconds, 0.0, min=0.0)
+_TEXT = Parameter(str, "")
+_PERCENT = Parameter(float, 100.0, min=0.0, max=100.0)
+
+
+def _unused(name: str, parameter: Parameter) -> Setting:
+    """As it is read where the file says nothing else than the default."""
+    limits = (Limits("clamp"), Limits("hard limit", parameter.min, parameter.max))
+    return Setting(name, parameter.type, parameter.default, limits=limits)
+
+
+class SessionPolicy(NamedTuple):
+    """The ends of sessions: each one ends `max` seconds after the flags turned it on (0: never).
+
+    Then it is off until the flags are off and on again, or `id` is another value.
+    """
+
+    max: Annotated[Setting, _SECONDS] = _unused("session.max", _SECONDS)
+    id: Annotated[Setting, _TEXT] = _unused("session.id", _TEXT)
+
+
+class Rollout(NamedTuple):
+    """A part of the fleet: the instances whose place in it is below `percent`. Another `salt` gives other places."""
+
+    percent: Annotated[Setting, _PERCENT] = _unused("rollout.percent", _PERCENT)
+    by: Literal["instance"] = "instance"
+    salt: str = ""
+
+
+class DutyCycle(NamedTuple):
+    """A part of the time: `on` seconds of `every` (0: all of them), each instance at another moment.
+
+    The moments are those of the wall clock, so that they are spread over a fleet whenever its processes started.
+    """
+
+    on: Annotated[Setting, _SECONDS] = _unused("duty_cycle.on", _SECONDS)
+    every: Annotated[Setting, _SECONDS] = _unused("duty_cycle.every", _SECONDS)
+    salt: str = ""
+
+    def check(self) -> None:
+        """Raises `InvalidOptions`."""
+        if self.on.flag is None and self.every.flag is None:
+            on, every = self.on.default, self.every.default
+            assert isinstance(on, float)
+            assert isinstance(every, float)
+            if not 0 < on <= every:
+                raise InvalidOptions({"on": f"more than 0 s, and at most every ({every:g} s)"})
+
+
 class Policy(NamedTuple):
     """The ``policy`` section; ``config.example.yaml`` documents each key. Durations are seconds."""
 
@@ -46,6 +98,15 @@ class Policy(NamedTuple):
     kill_switch: FilePath | None = None
     processes: Literal["all", "workers"] = "all"
     fork_policy: Literal["restart", "off"] = "restart"
+    session: SessionPolicy = SessionPolicy()
+    rollout: Rollout = Rollout()
+    duty_cycle: DutyCycle = DutyCycle()
+
+    @property
+    def tunables(self) -> tuple[Setting, ...]:
+        """The settings of the policy that are used; they may come from flags like those of the backend."""
+        used = (*self.session, self.rollout.percent, self.duty_cycle.on, self.duty_cycle.every)
+        return tuple(each for each in used if each not in _UNUSED)
 
     def check(self) -> None:
         """Raises `InvalidOptions`."""
@@ -55,3 +116,6 @@ class Policy(NamedTuple):
             too_small["reach"] = f"0 (never), or at least {_SHORTEST_REACH:g}s"
         if too_small:
             raise InvalidOptions(too_small)
+
+
+_UNUSED = (*SessionPolicy(), Rollout().percent, DutyCycle().on, DutyCycle().every)

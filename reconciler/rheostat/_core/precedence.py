@@ -7,36 +7,71 @@ from typing import Final, NamedTuple
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.values import Value
 from rheostat._core.desired import NO_SETTINGS, OFF, Adjustment, Desired
+from rheostat._core.fleet import place
 from rheostat._core.knowledge import NEVER_READ, Knowledge, overlay
 from rheostat._core.policy import Policy
 from rheostat._core.rules import ENABLED, Resolution, Rules, resolve, resolve_setting
 from rheostat._core.transition import Cause
 
+_WHOLE: Final = 100.0
+"""Percent."""
+
 
 class Facts(NamedTuple):
     """The observations that a decision rests on, and nothing else.
 
-    `layers` are what is known of each source, the strongest first; `now` is in monotonic seconds.
+    `layers` are what is known of each source, the strongest first; `now` is in monotonic seconds, `wall` in seconds of
+    the wall clock.
     """
 
     layers: Sequence[Knowledge]
     killed: bool
     now: float
+    wall: float = 0.0
+    instance: str = ""
+
+
+class Memory(NamedTuple):
+    """What a decision leaves for the next: `held` is the last good value of each setting.
+
+    `enabled_since` is the moment (monotonic seconds) from which on the flags have said on, for the `session_id` that
+    they said.
+    """
+
+    held: Mapping[str, Value] = NO_SETTINGS
+    enabled_since: float | None = None
+    session_id: Value | None = None
 
 
 class Verdict(NamedTuple):
     """The session that ought to run, and who says so: `decided_by` is the word of a brake, None where the flags decide.
 
-    Of the same facts nothing else can come before `until` (monotonic seconds). `held` is the last good value of each
-    setting, for the next time; `asked` a printable rendition of each flag's raw value, so that a change can be named.
+    Of the same facts nothing else can come before `until` (monotonic seconds). `asked` is a printable rendition of each
+    flag's raw value, so that a change can be named. The session ends at `session_ends_at` by itself.
     """
 
     desired: Desired = OFF
     adjustments: tuple[Adjustment, ...] = ()
     decided_by: Cause | None = None
     until: float = math.inf
-    held: Mapping[str, Value] = NO_SETTINGS
+    memory: Memory = Memory()
     asked: Mapping[str, bool | int | float | str | None] = NO_SETTINGS
+    session_ends_at: float = math.inf
+
+
+class Case(NamedTuple):
+    """All that a brake may look at; `flags` is what the flags alone come to."""
+
+    rules: Rules
+    policy: Policy
+    facts: Facts
+    memory: Memory
+    flags: Resolution
+
+    def seconds(self, name: str) -> float:
+        """The value of one of the policy's settings that is a span of time, or a share."""
+        value = self.flags.tuned.get(name, 0.0)
+        return float(value) if isinstance(value, int | float) else 0.0
 
 
 class Brake(NamedTuple):
@@ -46,51 +81,65 @@ class Brake(NamedTuple):
     """
 
     name: str
-    word: Callable[[Rules, Policy, Facts, Mapping[str, Value]], Cause | None]
-    until: Callable[[Policy, Facts], float] = lambda policy, facts: math.inf
+    word: Callable[[Case], Cause | None]
+    until: Callable[[Case], float] = lambda case: math.inf
 
 
-def decide(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Verdict:
+def decide(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Verdict:
     """The session that ought to run. The first brake that keeps profiling off decides, else the flags.
 
     A layer that never answered, or whose lease has expired, is passed over, but that never turns profiling on: not
     while the layer has only just begun, not if its last word was off, and not if no other layer knows the switch.
     """
-    lease = policy.hold_last_good
-    reading = overlay([each for each in facts.layers if each.holds(lease, facts.now)] or facts.layers)
-    flags = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
-    word = next((word for _, word in brakes(rules, policy, facts, held) if word is not None), None)
+    case = considered(rules, policy, facts, memory)
+    flags = case.flags
+    word = next((word for _, word in brakes(case) if word is not None), None)
     return Verdict(
         desired=flags.desired if word is None else OFF,
         adjustments=flags.adjustments if word is None else (),
         decided_by=word,
-        until=min(each.until(policy, facts) for each in PRECEDENCE),
-        held=flags.held,
+        until=min(each.until(case) for each in PRECEDENCE),
+        memory=case.memory,
         asked=flags.asked,
+        session_ends_at=_session_ends_at(case),
     )
 
 
-def brakes(
-    rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]
-) -> Iterator[tuple[Brake, Cause | None]]:
+def considered(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Case:
+    """The case that these facts make, with the memory brought up to them."""
+    lease = policy.hold_last_good
+    reading = overlay([each for each in facts.layers if each.holds(lease, facts.now)] or facts.layers)
+    held = memory.held
+    flags = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
+    if "session.max" not in flags.tuned:
+        return Case(rules, policy, facts, Memory(flags.held), flags)
+    session_id = flags.tuned.get("session.id")
+    goes_on = memory.enabled_since is not None and memory.session_id == session_id
+    since = memory.enabled_since if goes_on else facts.now
+    known = Memory(flags.held, since if flags.desired.on else None, session_id)
+    return Case(rules, policy, facts, known, flags)
+
+
+def brakes(case: Case) -> Iterator[tuple[Brake, Cause | None]]:
     """Each brake in order, with its word: None where it does not keep profiling off."""
     for each in PRECEDENCE:
-        yield each, each.word(rules, policy, facts, held)
+        yield each, each.word(case)
 
 
-def _kill_switch(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
-    return Cause("kill_switch", detail="the kill switch is set") if facts.killed else None
+def _kill_switch(case: Case) -> Cause | None:
+    return Cause("kill_switch", detail="the kill switch is set") if case.facts.killed else None
 
 
-def _beginning(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+def _beginning(case: Case) -> Cause | None:
     """A layer that has only just been opened may be about to say off."""
-    begins = next((each for each in _silent(policy, facts) if each.is_beginning), None)
+    begins = next((each for each in _silent(case) if each.is_beginning), None)
     return None if begins is None else Cause("source", detail=begins.trouble)
 
 
-def _lease(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+def _lease(case: Case) -> Cause | None:
     """Of the layers that know the switch the first fresh one decides, unless one before it ended with off."""
-    lease = policy.hold_last_good
+    rules, facts, held = case.rules, case.facts, case.memory.held
+    lease = case.policy.hold_last_good
     for layer in facts.layers:
         if not _knows_switch(rules, layer):
             continue
@@ -99,21 +148,22 @@ def _lease(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]
         assert layer.reading is not None
         if rules.enabled.flag is not None and resolve_setting(rules.enabled, layer.reading, held).value is not True:
             return _expiry(layer, lease)
-    expired = next((each for each in _silent(policy, facts) if each.reading is not None), None)
+    expired = next((each for each in _silent(case) if each.reading is not None), None)
     return None if expired is None else _expiry(expired, lease)
 
 
-def _silence(rules: Rules, policy: Policy, facts: Facts, held: Mapping[str, Value]) -> Cause | None:
+def _silence(case: Case) -> Cause | None:
     """A layer that never answered might say off, as long as no other knows the switch."""
-    fresh = (each for each in facts.layers if each.holds(policy.hold_last_good, facts.now))
-    silent = _silent(policy, facts)
-    if not silent or any(_knows_switch(rules, each) for each in fresh):
+    fresh = (each for each in case.facts.layers if each.holds(case.policy.hold_last_good, case.facts.now))
+    silent = _silent(case)
+    if not silent or any(_knows_switch(case.rules, each) for each in fresh):
         return None
     return Cause("source", detail=silent[0].trouble)
 
 
-def _silent(policy: Policy, facts: Facts) -> list[Knowledge]:
-    return [each for each in facts.layers if not each.holds(policy.hold_last_good, facts.now)]
+def _silent(case: Case) -> list[Knowledge]:
+    lease, now = case.policy.hold_last_good, case.facts.now
+    return [each for each in case.facts.layers if not each.holds(lease, now)]
 
 
 def _knows_switch(rules: Rules, layer: Knowledge) -> bool:
@@ -127,10 +177,62 @@ def _expiry(layer: Knowledge, lease: float) -> Cause:
     return Cause("lease", detail=f"no fresh flags for {lease:g} s: {layer.trouble}")
 
 
-def _first_expiry(policy: Policy, facts: Facts) -> float:
-    lease = policy.hold_last_good
-    stale = (each.stale_since for each in facts.layers if each.holds(lease, facts.now))
+def _first_expiry(case: Case) -> float:
+    lease = case.policy.hold_last_good
+    stale = (each.stale_since for each in case.facts.layers if each.holds(lease, case.facts.now))
     return min((since + lease for since in stale if since is not None), default=math.inf)
+
+
+def _session(case: Case) -> Cause | None:
+    """What the flags have turned on ends by itself."""
+    if case.facts.now < _session_ends_at(case):
+        return None
+    longest = case.seconds("session.max")
+    return Cause("session", detail=f"the session has had its {longest:g} s; off and on again begins another")
+
+
+def _session_ends_at(case: Case) -> float:
+    longest, since = case.seconds("session.max"), case.memory.enabled_since
+    return math.inf if since is None or not longest else since + longest
+
+
+def _session_until(case: Case) -> float:
+    ends_at = _session_ends_at(case)
+    return ends_at if ends_at > case.facts.now else math.inf
+
+
+def _rollout(case: Case) -> Cause | None:
+    """This instance is not in the part of the fleet that is to profile."""
+    percent = case.seconds("rollout.percent")
+    # Not asked for, it costs nothing.
+    if "rollout.percent" not in case.flags.tuned or percent >= _WHOLE:
+        return None
+    own = place(case.facts.instance, case.policy.rollout.salt) * _WHOLE
+    if own < percent:
+        return None
+    return Cause("rollout", detail=f"this instance is in at {own:.2f} % of the fleet, the rollout is at {percent:g} %")
+
+
+def _duty_cycle(case: Case) -> Cause | None:
+    """It is other instances' turn."""
+    into, on, every = _turn(case)
+    if into < on:
+        return None
+    return Cause("duty_cycle", detail=f"other instances' turn: {on:g} s of {every:g} s each")
+
+
+def _next_turn(case: Case) -> float:
+    into, on, every = _turn(case)
+    return case.facts.now + ((on if into < on else every) - into)
+
+
+def _turn(case: Case) -> tuple[float, float, float]:
+    """Seconds into the cycle, its part that is on, and all of it; without a cycle it is on for ever."""
+    on, every = case.seconds("duty_cycle.on"), case.seconds("duty_cycle.every")
+    if not every or on >= every:
+        return 0.0, math.inf, math.inf
+    phase = place(case.facts.instance, case.policy.duty_cycle.salt) * every
+    return (case.facts.wall - phase) % every, on, every
 
 
 PRECEDENCE: Final = (
@@ -138,10 +240,22 @@ PRECEDENCE: Final = (
     Brake("new source", _beginning),
     Brake("lease", _lease, _first_expiry),
     Brake("silent source", _silence),
+    Brake("session", _session, _session_until),
+    Brake("rollout", _rollout),
+    Brake("duty cycle", _duty_cycle, _next_turn),
 )
 """The strongest first."""
 
 INITIAL: Final = Verdict(decided_by=Cause("source", detail=NEVER_READ.reason))
+
+
+_RELEASED: Final = {
+    "kill_switch": "the kill switch is gone",
+    "lease": "the source answers again",
+    "session": "another session begins",
+    "rollout": "the rollout has reached this instance",
+    "duty_cycle": "it is this instance's turn",
+}
 
 
 def explain(rules: Rules, before: Verdict, after: Verdict) -> Cause:
@@ -150,8 +264,7 @@ def explain(rules: Rules, before: Verdict, after: Verdict) -> Cause:
         return after.decided_by
     released = before.decided_by
     if released is not None and released.kind != "source":
-        over = "the kill switch is gone" if released.kind == "kill_switch" else "the source answers again"
-        return Cause(released.kind, detail=over)
+        return Cause(released.kind, detail=_RELEASED[released.kind])
     old, new = before.asked, after.asked
     changed = [s for s in rules.all if s.flag is not None and old.get(s.flag) != new.get(s.flag)]
     if not changed:

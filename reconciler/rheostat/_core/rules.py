@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.text import printable
-from rheostat._contract.values import Unreadable, Value, in_words, read_as
+from rheostat._contract.values import Seconds, Unreadable, Value, in_words, read_as
 from rheostat._core.desired import OFF, Adjustment, Desired
 
 Otherwise = Literal["default", "hold", "off"]
@@ -60,10 +60,11 @@ class Setting(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """All settings of a configuration."""
+    """All settings of a configuration; `tunables` are those of the policy."""
 
     enabled: Setting
     settings: tuple[Setting, ...] = ()
+    tunables: tuple[Setting, ...] = ()
 
     @property
     def all(self) -> tuple[Setting, ...]:
@@ -72,7 +73,12 @@ class Rules(NamedTuple):
     @property
     def wanted(self) -> Mapping[str, type]:
         """The flags to read, and the type of each (object: any)."""
-        return {each.flag: each.kind or object for each in self.all if each.flag is not None}
+        return {each.flag: _plain(each.kind) for each in (*self.all, *self.tunables) if each.flag is not None}
+
+
+def _plain(kind: type | None) -> type:
+    """The type to ask a product for; a span of time may be a text or a number."""
+    return object if kind is None or kind is Seconds else kind
 
 
 class Outcome(NamedTuple):
@@ -88,22 +94,28 @@ class Resolution(NamedTuple):
     """The desired state that a reading comes to.
 
     `held` is the last good value of each setting, for the next time; `asked` a printable rendition of the raw
-    value of each flag that was defined, so that a change can be named.
+    value of each flag that was defined, so that a change can be named. `tuned` is the value of each of the policy's.
     """
 
     desired: Desired
     adjustments: tuple[Adjustment, ...] = ()
     held: Mapping[str, Value] = MappingProxyType({})
     asked: Mapping[str, bool | int | float | str | None] = MappingProxyType({})
+    tuned: Mapping[str, Value] = MappingProxyType({})
 
 
 def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolution:
     """Turn what a source knows into desired state, each setting by itself: a bad one never touches another."""
     outcomes = {setting.name: resolve_setting(setting, reading, held) for setting in rules.all}
     enabled = outcomes.pop(ENABLED)
-    on = enabled.value is True and not enabled.off and not any(each.off for each in outcomes.values())
+    tuned = {setting.name: resolve_setting(setting, reading, held) for setting in rules.tunables}
+    on = (
+        enabled.value is True
+        and not enabled.off
+        and not any(each.off for each in (*outcomes.values(), *tuned.values()))
+    )
     settings = {name: each.value for name, each in outcomes.items() if each.value is not None}
-    everything = {ENABLED: enabled, **outcomes}
+    everything = {ENABLED: enabled, **outcomes, **tuned}
     good = {name: each.value for name, each in everything.items() if each.good and each.value is not None}
     return Resolution(
         desired=Desired(on=True, settings=MappingProxyType(settings)) if on else OFF,
@@ -112,6 +124,7 @@ def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolu
         asked=MappingProxyType(
             {flag: printable(reading.values[flag]) for flag in rules.wanted if flag in reading.values}
         ),
+        tuned=MappingProxyType({name: each.value for name, each in tuned.items() if each.value is not None}),
     )
 
 
@@ -150,7 +163,7 @@ def _clamped(setting: Setting, held: Mapping[str, Value], raw: object, asked: Va
             as_float = float(value)
         except OverflowError:
             return _otherwise(setting, held, raw, "too large a number")
-        value = as_float if setting.kind is float else value
+        value = as_float if setting.kind in (float, Seconds) else value
     adjustment = None if rule is None else Adjustment(setting.name, printable(raw), value, rule)
     return Outcome(value, adjustment, good=True)
 

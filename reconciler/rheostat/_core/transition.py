@@ -8,7 +8,9 @@ from rheostat._contract.values import Value
 from rheostat._core.desired import Adjustment
 from rheostat._core.state import State, Trigger
 
-CauseKind = Literal["flag", "kill_switch", "lease", "source", "backend", "fork", "close"]
+CauseKind = Literal[
+    "flag", "kill_switch", "lease", "source", "session", "rollout", "duty_cycle", "backend", "fork", "close"
+]
 
 
 class Cause(NamedTuple):

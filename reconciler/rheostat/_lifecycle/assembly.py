@@ -1,6 +1,7 @@
 """From a configuration to a control loop with open flag sources and a backend."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final, NamedTuple
@@ -23,8 +24,8 @@ _BUILD_AGAIN: Final = 30.0
 class Surroundings(NamedTuple):
     """The means that a loop is stepped with: time, chance, threads for its calls, and a bell.
 
-    `clock` gives monotonic seconds, `random` numbers in [0, 1). `calls` makes the backend's calls, `looks` the looks at
-    its server, if there are to be any. `wake` asks for a step.
+    `clock` gives monotonic seconds, `wall` those of the wall clock, `random` numbers in [0, 1). `calls` makes the
+    backend's calls, `looks` the looks at its server, if there are to be any. `wake` asks for a step.
     """
 
     clock: Callable[[], float]
@@ -32,6 +33,7 @@ class Surroundings(NamedTuple):
     calls: Calls
     wake: Callable[[], None]
     looks: Calls | None = None
+    wall: Callable[[], float] = time.time
 
 
 class Assembly(NamedTuple):

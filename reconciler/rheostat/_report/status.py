@@ -1,5 +1,6 @@
 """The status, for people and dashboards."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -45,7 +46,8 @@ class Status(NamedTuple):
     `desired` is what the flags come to, `settings` what really runs (empty when stopped). `waiting` says what the
     next start waits for, in words. `error` is the last failure that has not been overcome. `closed` is True once
     Rheostat has let go of the profiler for good. `health` says whether the session samples, `delivery` whether the
-    profiler's server takes what it sends.
+    profiler's server takes what it sends. `session_left` is for how many seconds the flags' on holds yet, where
+    `session.max` bounds it.
     """
 
     state: State
@@ -62,6 +64,7 @@ class Status(NamedTuple):
     error: str = ""
     closed: bool = False
     delivery: Health = UNKNOWN_HEALTH
+    session_left: float | None = None
 
 
 Status.__module__ = "rheostat"
@@ -91,6 +94,7 @@ class Snapshot(NamedTuple):
     error: str = ""
     closed: bool = False
     delivery: Health = UNKNOWN_HEALTH
+    session_ends_at: float = math.inf
 
     def at(self, now: float) -> Status:
         return Status(
@@ -113,6 +117,7 @@ class Snapshot(NamedTuple):
             error=self.error,
             closed=self.closed,
             delivery=self.delivery,
+            session_left=None if math.isinf(self.session_ends_at) else max(0.0, self.session_ends_at - now),
         )
 
     def _waiting(self, now: float) -> str:

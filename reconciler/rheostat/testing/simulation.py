@@ -120,7 +120,9 @@ class Simulation:
         self._overlapped = False
         journal = Journal(self.log, self.clock, config.secrets)
         journal.who = config.who()
-        surroundings = Surroundings(clock=self.clock, random=lambda: self._luck, calls=self, wake=self._wake)
+        surroundings = Surroundings(
+            clock=self.clock, wall=self.clock, random=lambda: self._luck, calls=self, wake=self._wake
+        )
         self._loop, self.backend, self._opened = assemble(
             config, identity, journal, surroundings, self._observers, inherited
         )

@@ -1,0 +1,213 @@
+"""The brakes that share profiling out: over time, over a fleet, over sessions."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rheostat import State
+from rheostat._contract.values import Seconds
+from rheostat._core.fleet import place
+from rheostat._core.knowledge import Knowledge
+from rheostat._core.policy import DutyCycle, Policy, Rollout, SessionPolicy
+from rheostat._core.precedence import Facts, Memory, Verdict, decide
+from rheostat._core.rules import Limits, Rules, Setting
+from rheostat.plugins import Reading
+from rheostat.testing import Simulation
+
+NOTHING = Memory()
+FLEET = [f"host-{number}" for number in range(10_000)]
+ON = {"on": True}
+
+CONFIG = """\
+version: 1
+application: shop
+instance: host-1
+source: {kind: "rheostat.testing:ScriptedSource"}
+backend: {kind: "rheostat.testing:FaultyBackend"}
+enabled: {flag: "on", default: false}
+settings: {rate: {flag: rate, default: 20}}
+"""
+
+
+def tuned(name: str, kind: type, default: Any, most: float | None = None) -> Setting:
+    return Setting(name, kind, default, flag=name, limits=(Limits("hard limit", 0.0, most),))
+
+
+SHARED = Policy(
+    session=SessionPolicy(tuned("session.max", Seconds, 0.0), Setting("session.id", str, "", flag="session.id")),
+    rollout=Rollout(tuned("rollout.percent", float, 100.0, 100.0), salt="profiling"),
+    duty_cycle=DutyCycle(tuned("duty_cycle.on", Seconds, 0.0), tuned("duty_cycle.every", Seconds, 0.0)),
+)
+RULES = Rules(Setting("enabled", bool, default=False, flag="on"), tunables=SHARED.tunables)
+
+
+def verdict(
+    flags: Mapping[str, object], instance: str = "host-1", now: float = 0.0, memory: Memory = NOTHING, **facts: Any
+) -> Verdict:
+    layers = [Knowledge(Reading(flags))]
+    return decide(RULES, SHARED, Facts(layers, facts.pop("killed", False), now, now, instance), memory)
+
+
+def profiling(flags: Mapping[str, object], now: float = 0.0) -> set[str]:
+    return {instance for instance in FLEET if verdict({**ON, **flags}, instance, now).desired.on}
+
+
+@pytest.mark.parametrize(
+    ("instance", "salt", "expected"), [("host-1", "", 0.718638), ("host-1", "shop", 0.572117), ("", "", 0.430482)]
+)
+def test_the_place_of_an_instance_is_published(instance: str, salt: str, expected: float) -> None:
+    """Anybody can work it out: docs/cost.md says how."""
+    assert expected == pytest.approx(place(instance, salt), abs=1e-6)
+
+
+def test_a_rollout_takes_its_part_of_the_fleet_and_raising_it_only_adds() -> None:
+    """10 % of 10,000 are 1,000, give or take 60; at 20 % all of them stay."""
+    ten, twenty = profiling({"rollout.percent": 10}), profiling({"rollout.percent": 20})
+    assert abs(len(ten) - 1000) <= 60
+    assert abs(len(twenty) - 2000) <= 85
+    assert ten < twenty
+
+
+@given(st.text(max_size=20), st.floats(0, 100), st.floats(0, 100))
+def test_raising_a_rollout_never_takes_an_instance_out(instance: str, one: float, other: float) -> None:
+    """Whatever it is called."""
+    low, high = sorted((one, other))
+    if verdict({**ON, "rollout.percent": low}, instance).desired.on:
+        assert verdict({**ON, "rollout.percent": high}, instance).desired.on
+    assert not verdict({**ON, "rollout.percent": 0}, instance).desired.on
+    assert verdict({**ON, "rollout.percent": 100}, instance).desired.on
+
+
+def test_a_duty_cycle_keeps_the_same_part_of_the_fleet_profiling_at_all_times() -> None:
+    """On for 60 s of each 10 min: a tenth of them at any moment, within a tenth of that."""
+    cycle = {"duty_cycle.on": "60s", "duty_cycle.every": "10m"}
+    counts = [len(profiling(cycle, moment)) for moment in (0.0, 61.0, 299.5, 1e9 + 7)]
+    assert all(900 <= each <= 1100 for each in counts), counts
+
+
+@given(st.floats(0, 1e6), st.floats(1, 1000), st.floats(1, 1000))
+def test_an_instance_has_its_turn_once_a_cycle(now: float, one: float, other: float) -> None:
+    """It is on for `on` seconds, then off for the rest, and says when that changes."""
+    on, every = sorted((one, other))
+    flags = {**ON, "duty_cycle.on": on, "duty_cycle.every": every}
+    first = verdict(flags, now=now)
+    if on == every:
+        assert (True, math.inf) == (first.desired.on, first.until)
+        return
+    second = verdict(flags, now=first.until + 1e-6)
+    assert first.desired.on is not second.desired.on or every - on < 1e-5
+    assert now < first.until <= now + (on if first.desired.on else every - on) + 1e-6
+
+
+@settings(max_examples=500)
+@given(
+    st.fixed_dictionaries(
+        {"on": st.booleans()},
+        optional={
+            "session.max": st.sampled_from([0, 60, "15m"]),
+            "session.id": st.sampled_from(["a", "b"]),
+            "rollout.percent": st.floats(0, 100),
+            "duty_cycle.on": st.floats(0, 600),
+            "duty_cycle.every": st.sampled_from([0, 600]),
+        },
+    ),
+    st.floats(0, 1e4),
+    st.one_of(st.none(), st.floats(0, 1e4)),
+    st.floats(0.001, 0.999),
+    st.booleans(),
+)
+def test_a_verdict_holds_until_it_says(
+    flags: dict[str, object], now: float, ago: float | None, part: float, killed: bool
+) -> None:
+    """Nothing else comes of the same facts before `until`; and off, or the kill switch, wins over everything."""
+    memory = Memory(enabled_since=None if ago is None else now - ago, session_id=str(flags.get("session.id", "")))
+    first = verdict(flags, now=now, memory=memory, killed=killed)
+    later = now + (min(first.until, now + 5000) - now) * part
+    again = verdict(flags, now=later, memory=first.memory, killed=killed)
+    if later < first.until - 1e-6:
+        assert again.desired == first.desired
+    if killed or not flags["on"]:
+        assert not first.desired.on
+
+
+def sim(policy: str) -> Simulation:
+    return Simulation(f"{CONFIG}policy: {policy}\n")
+
+
+def test_a_session_ends_by_itself_and_off_and_on_begins_another() -> None:
+    """Not a moment after its time; what the flags say meanwhile does not prolong it."""
+    with sim("{cooldown: 0s, session: {max: 15m}}") as it:
+        it.source.say(ON)
+        it.advance(1)
+        assert 899.0 == it.status().session_left
+        it.source.say({**ON, "rate": 30})
+        it.advance(898.5)
+        assert State.RUNNING is it.status().state
+        it.advance(1)
+        assert State.STOPPED is it.status().state
+        last = it.status().last_transition
+        assert last is not None
+        assert "session" == last.cause.kind
+        it.advance(10_000)
+        assert State.STOPPED is it.status().state
+        it.source.say({"on": False})
+        it.advance(1)
+        it.source.say(ON)
+        it.advance(1)
+        assert State.RUNNING is it.status().state
+
+
+def test_another_session_id_begins_another_session() -> None:
+    """Without turning it off, in a running session as after its end."""
+    with sim("{cooldown: 0s, session: {max: 60s, id: {flag: session}}}") as it:
+        it.source.say({**ON, "session": "monday"})
+        it.advance(40)
+        it.source.say({**ON, "session": "tuesday"})
+        it.advance(40)
+        assert State.RUNNING is it.status().state
+        it.advance(40)
+        assert State.STOPPED is it.status().state
+        it.source.say({**ON, "session": "wednesday"})
+        it.advance(1)
+        assert State.RUNNING is it.status().state
+
+
+def test_an_outage_of_the_flags_does_not_renew_a_session() -> None:
+    """Neither does the kill switch: a session's time runs from the moment that the flags said on."""
+    with sim("{cooldown: 0s, hold_last_good: 1h, session: {max: 60s}}") as it:
+        it.source.say(ON)
+        it.advance(30)
+        it.source.fail(ConnectionError("gone"))
+        it.advance(20)
+        it.source.recover()
+        it.advance(20)
+        assert State.STOPPED is it.status().state
+
+
+def test_turns_are_taken_for_as_long_as_the_process_lives() -> None:
+    """Each turn is one session, and each is told with its reason."""
+    with sim("{cooldown: 0s, duty_cycle: {on: 60s, every: 10m}}") as it:
+        it.source.say(ON)
+        it.advance(6000)
+        kinds = [(line.fields["to"], line.fields["cause"]["kind"]) for line in it.log.of("transition")]
+    assert kinds.count(("running", "duty_cycle")) >= 9
+    assert kinds.count(("stopped", "duty_cycle")) >= 9
+
+
+def test_a_rollout_is_raised_by_its_flag() -> None:
+    """Without a deploy: this instance is at 71.86 %."""
+    with sim("{cooldown: 0s, rollout: {percent: {flag: percent, default: 1, clamp: {max: 75}}}}") as it:
+        it.source.say(ON)
+        it.advance(1)
+        assert State.STOPPED is it.status().state
+        it.source.say({**ON, "percent": 50})
+        it.advance(1)
+        assert State.STOPPED is it.status().state
+        it.source.say({**ON, "percent": 100})
+        it.advance(1)
+        assert State.RUNNING is it.status().state
+        assert [("rollout.percent", 75.0)] == [(each.setting, each.given) for each in it.status().adjustments]
