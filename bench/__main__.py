@@ -14,6 +14,7 @@ from typing import Final
 
 from . import (
     endurance,
+    fleet,
     forking,
     greenlets,
     hanging,
@@ -28,6 +29,7 @@ from . import (
     pushing,
     reading,
     reopening,
+    sampling,
     serving,
     starting,
     steady,
@@ -50,10 +52,12 @@ _FAMILIES: Final = (
     endurance,
     forking,
     greenlets,
+    fleet,
     pushing,
     reading,
     keeping,
     reopening,
+    sampling,
     serving,
     hanging,
 )

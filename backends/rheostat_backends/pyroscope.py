@@ -6,11 +6,12 @@ import posix
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from rheostat.plugins import (
     BackendError,
@@ -41,6 +42,12 @@ _THREADS: Final = "rheostat-agent"
 """How the kernel calls the threads of a session: they inherit the name from the thread that starts it."""
 _WALL: Final = "mode wall sees no green thread but the one that runs: those that wait are on no thread's stack"
 _OWN_NAME: Final = "/proc/thread-self/comm"
+_THREAD_CLOCK: Final = 6
+"""Linux makes the clock of a thread's processor time out of its id and this."""
+_MISSED: Final = 0.1
+_MISSED_AT_LEAST: Final = 50_000_000
+"""Nanoseconds of processor time, and their share, that the cheap sampler may miss."""
+_MOST_THREADS: Final = 10_000
 _MAIMED: Final = 2
 """Threads that are left of a session that cannot sample; a sound one has four."""
 _REQUIREMENT: Final = "rheostat[pyroscope]"
@@ -79,6 +86,8 @@ class PyroscopeOptions:
     report_pid: bool = False
     report_thread_id: bool = False
     report_thread_name: bool = False
+    sampler: Literal["auto", "pyspy", "stack"] = "auto"
+    max_threads: int = 25
 
     def __post_init__(self) -> None:
         wrong = {
@@ -88,6 +97,7 @@ class PyroscopeOptions:
             "tenant_id": "" if _fits_header(self.tenant_id) else "printable ASCII on one line",
             "http_headers": _wrong_headers(self.http_headers),
             "tags": _wrong_tags(self.tags),
+            "max_threads": "" if 0 <= self.max_threads <= _MOST_THREADS else f"0 (all) to {_MOST_THREADS}",
         }
         wrong = {name: expected for name, expected in wrong.items() if expected}
         if wrong:
@@ -177,6 +187,53 @@ class _Session:
 _SESSION: Final = _Session()
 
 
+class _StackSampler:
+    """Owns the question whether the agent's cheap sampler may be used in this process: its options are set once."""
+
+    def __init__(self) -> None:
+        self._is_prepared = False
+        self._distrusted = ""
+        self._before: Mapping[int, int] = {}
+
+    def why_not(self, agent: Any, mode: str, max_threads: int) -> str:
+        """The reason, or nothing: then it is prepared."""
+        if mode != "cpu":
+            return f"it has no mode {mode}"
+        if green_threads():
+            return f"it charges the work of {green_threads()}'s green threads to others"
+        if self._distrusted:
+            return self._distrusted
+        configure = getattr(agent, "configure_experimental_stack_profiler", None)
+        if sys.platform != "linux" or configure is None:
+            return "this agent has it not, or not on this system"
+        if not self._is_prepared:
+            # Adaptive, it takes more samples than it is told to; with timers it could not be started again.
+            self._is_prepared = configure(max_threads=max_threads, adaptive_sampling=False, cpu_timer_enabled=False)
+        return "" if self._is_prepared else "the application has set its options"
+
+    def begin(self) -> None:
+        """A session of it begins."""
+        self._before = _cpu_of_threads()
+
+    def distrust(self) -> str:
+        """Whether since the last look it must have missed much: it sees only what `threading` has started.
+
+        Gives why, or nothing; what it has missed once it is not used again for in this process.
+        """
+        now, before = _cpu_of_threads(), self._before
+        self._before = now
+        used = {tid: cpu - before.get(tid, 0) for tid, cpu in now.items()}
+        known = {thread.native_id for thread in threading.enumerate()}
+        missed = sum(cpu for tid, cpu in used.items() if tid not in known)
+        if missed > max(_MISSED_AT_LEAST, _MISSED * sum(used.values())):
+            share = missed / sum(used.values())
+            self._distrusted = f"it missed {share:.0%} of the processor time, in threads that Python has not started"
+        return self._distrusted
+
+
+_STACK: Final = _StackSampler()
+
+
 def _import_agent() -> Any:
     """The agent, with its exit handler in our hands unless the application has imported it before.
 
@@ -250,15 +307,29 @@ def _opener(request: Any, scheme: str) -> Any:
 
 def _session_threads() -> int | None:
     """How many of this process's threads have a session's name; None if they cannot be looked at."""
-    found = 0
     try:
-        threads = os.listdir("/proc/self/task")
+        names = [name for _, name in _threads()]
     except OSError:
         return None
-    for each in threads:
+    return names.count(_THREADS)
+
+
+def _threads() -> Iterator[tuple[int, str]]:
+    """The kernel's id and name of each thread of this process."""
+    for each in os.listdir("/proc/self/task"):
         # It may have ended since.
         with suppress(OSError), open(f"/proc/self/task/{each}/comm") as file:
-            found += file.read().strip() == _THREADS
+            yield int(each), file.read().strip()
+
+
+def _cpu_of_threads() -> Mapping[int, int]:
+    """Nanoseconds of processor time of each thread but the agent's, by the kernel's id."""
+    found = {}
+    with suppress(OSError):
+        for tid, name in _threads():
+            if name != _THREADS:
+                with suppress(OSError):
+                    found[tid] = time.clock_gettime_ns((~tid << 3) | _THREAD_CLOCK)
     return found
 
 
@@ -285,6 +356,7 @@ class PyroscopeBackend:
         self._identity = identity
         self._agent: Any = None
         self._most_threads = 0
+        self._sampler = "pyspy"
         wrong = _wrong_tags(identity.tags)
         if wrong:
             raise PermanentError(f"tags: expected {wrong}")
@@ -302,6 +374,9 @@ class PyroscopeBackend:
         except ImportError as error:
             raise PermanentError(str(error)) from error
         arguments = self._arguments(settings)
+        sampler = self._choose_sampler(agent, str(settings.get("mode", "gil")))
+        if sampler == "stack":
+            arguments["cpu_implementation"] = agent.ProfilerImplementation.Stack
         # Whether the application may fork is not for its log to say.
         silence_on_fork(_ABOUT_FORKS)
         try:
@@ -316,7 +391,18 @@ class PyroscopeBackend:
             )
         self._agent = agent
         _SESSION.begin()
-        self._most_threads = 0
+        self._most_threads, self._sampler = 0, sampler
+        if sampler == "stack":
+            _STACK.begin()
+
+    def _choose_sampler(self, agent: Any, mode: str) -> str:
+        """Raises `PermanentError` where the one that is wanted cannot be used."""
+        if self._options.sampler == "pyspy":
+            return "pyspy"
+        why_not = _STACK.why_not(agent, mode, self._options.max_threads)
+        if why_not and self._options.sampler == "stack":
+            raise PermanentError(f"sampler stack cannot be used: {why_not}")
+        return "pyspy" if why_not else "stack"
 
     def probe(self) -> Health:
         """Whether the threads of the session exist: the agent believes in a session that has panicked, too."""
@@ -328,7 +414,10 @@ class PyroscopeBackend:
         self._most_threads = max(self._most_threads, found)
         if found <= _MAIMED or found < self._most_threads:
             return Health("failed", f"{found} threads of the agent's session are left: it does not sample")
-        return Health("healthy", f"{found} threads")
+        distrust = _STACK.distrust() if self._sampler == "stack" else ""
+        if distrust:
+            return Health("failed", f"sampler stack: {distrust}")
+        return Health("healthy", f"{found} threads, sampler {self._sampler}")
 
     def reach(self, timeout: float) -> None:
         """Send the server one empty push, with our credentials; raises BackendError if that is refused."""
