@@ -1,4 +1,4 @@
-"""What the agent's samplers take of a core in a process with many idle threads.
+"""The cost of the agent's samplers in a process with many idle threads.
 
 Two processes with 200 idle threads, each ten frames deep, are sampled at 100 Hz in mode cpu: by Rheostat, which takes
 the cheap sampler there, and by the naive thread, which takes the agent's default. Counted is the processor time of the

@@ -30,7 +30,7 @@ settings:
   upload_interval: 10
 """
 
-STRANGERS = """\
+THIRD_PARTY = """\
 from pathlib import Path
 
 from rheostat.plugins import Reading, SourceUnavailable
@@ -132,8 +132,8 @@ def reconfigure(folder: Path, old: str, new: str) -> None:
 
 
 def source_is(folder: Path, kind: str) -> None:
-    (folder / "strangers.py").write_text(STRANGERS)
-    reconfigure(folder, "kind: yaml, path: flags.yaml", f"kind: 'strangers:{kind}'")
+    (folder / "third_party.py").write_text(THIRD_PARTY)
+    reconfigure(folder, "kind: yaml, path: flags.yaml", f"kind: 'third_party:{kind}'")
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -366,11 +366,11 @@ def test_check_finds_a_class_beside_the_application(folder: Path, command: tuple
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("strangers:Nobody", "AttributeError: module 'strangers' has no attribute 'Nobody'"),
+        ("third_party:Nobody", "AttributeError: module 'third_party' has no attribute 'Nobody'"),
         ("nowhere:Source", "ModuleNotFoundError: No module named 'nowhere'"),
-        ("strangers:STRANGER", "AttributeError"),
+        ("third_party:NOBODY", "AttributeError"),
         ("leaver:Source", "SystemExit: 7"),
-        ("strangers:Sampler", "it has no open, read, close"),
+        ("third_party:Sampler", "it has no open, read, close"),
         ("yml", "layers, openfeature, yaml, or package.module:Class (did you mean 'yaml'?)"),
     ],
 )
@@ -378,7 +378,7 @@ def test_check_of_a_class_that_cannot_be_used(folder: Path, kind: str, why: str)
     """A class that is missing or unfit is a problem with its place and the reason."""
     source_is(folder, "Source")
     (folder / "leaver.py").write_text("raise SystemExit(7)\n")
-    reconfigure(folder, "strangers:Source", kind)
+    reconfigure(folder, "third_party:Source", kind)
     ran = ended([*MODULE, "check", "rheostat.yaml"], folder)
 
     assert (INVALID, "") == (ran.returncode, ran.stdout)
@@ -398,7 +398,7 @@ def test_check_of_a_constructor_that_raises(folder: Path) -> None:
 def test_check_starts_nothing(folder: Path) -> None:
     """Neither is the source opened nor the profiler started."""
     source_is(folder, "Source")
-    reconfigure(folder, "kind: noop", "kind: 'strangers:Sampler'")
+    reconfigure(folder, "kind: noop", "kind: 'third_party:Sampler'")
     ran = ended([*MODULE, "check", "rheostat.yaml"], folder)
 
     assert FINE == ran.returncode, ran.stderr
@@ -528,7 +528,7 @@ def test_plan_knows_the_kill_switch(folder: Path) -> None:
 def test_plan_reads_once_and_lets_go(folder: Path) -> None:
     """The source is opened, read once and closed, and the profiler is not touched."""
     source_is(folder, "Source")
-    reconfigure(folder, "kind: noop", "kind: 'strangers:Sampler'")
+    reconfigure(folder, "kind: noop", "kind: 'third_party:Sampler'")
     ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
 
     assert FINE == ran.returncode, ran.stderr
@@ -658,7 +658,7 @@ def test_plan_tells_the_nearest_flag_that_the_source_knows(folder: Path) -> None
 
 @pytest.mark.parametrize(("kind", "hint"), [("Knowing", "did you mean 'profiling_sample_rat'?"), ("Unknowing", "")])
 def test_plan_with_a_class_that_may_know_flags(folder: Path, kind: str, hint: str) -> None:
-    """What it says is taken with care, and what it raises is ignored."""
+    """Its word is taken with care, and its exceptions are ignored."""
     source_is(folder, kind)
     ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
 
@@ -668,8 +668,8 @@ def test_plan_with_a_class_that_may_know_flags(folder: Path, kind: str, hint: st
 
 def test_a_layer_below_knows_flags_too(folder: Path) -> None:
     """One that cannot be built knows none."""
-    (folder / "strangers.py").write_text(STRANGERS)
-    layers = ("strangers:Unbuildable", "strangers:Source", "strangers:Knowing")
+    (folder / "third_party.py").write_text(THIRD_PARTY)
+    layers = ("third_party:Unbuildable", "third_party:Source", "third_party:Knowing")
     listed = ", ".join(f"{{kind: '{each}'}}" for each in layers)
     reconfigure(folder, "{kind: yaml, path: flags.yaml}", f"{{kind: layers, layers: [{listed}]}}")
     ran = ended([*MODULE, "plan", "rheostat.yaml"], folder)
@@ -688,8 +688,8 @@ def test_known_flags_are_not_asked_for_without_need(folder: Path) -> None:
 
 def test_known_flags_are_not_asked_for_before_an_answer(folder: Path) -> None:
     """A source that does not answer is not asked, though it is a layer above one that does."""
-    (folder / "strangers.py").write_text(STRANGERS)
-    listed = ", ".join(f"{{kind: '{each}'}}" for each in ("strangers:Silent", "strangers:Source"))
+    (folder / "third_party.py").write_text(THIRD_PARTY)
+    listed = ", ".join(f"{{kind: '{each}'}}" for each in ("third_party:Silent", "third_party:Source"))
     reconfigure(folder, "{kind: yaml, path: flags.yaml}", f"{{kind: layers, layers: [{listed}]}}")
     assert FINDING == ended([*MODULE, "plan", "rheostat.yaml"], folder).returncode
     assert "known_flags" not in (folder / "log").read_text().split()

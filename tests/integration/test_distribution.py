@@ -1,4 +1,4 @@
-"""What a package index shows of Rheostat: it is built from README.md, whose links are those of a checkout."""
+"""The page of a package index about Rheostat: it is built from README.md, whose links are those of a checkout."""
 
 import re
 import tarfile

@@ -1,4 +1,4 @@
-"""What docs/ says is true: each file in it is fine, and each command gives what stands there.
+"""The pages in docs/ are true: each file in it is fine, and each command gives what stands there.
 
 YAML that begins with ``source:`` is that section.
 """
@@ -432,7 +432,7 @@ def test_an_own_source_governs(flags: Path, tmp_path: Path) -> None:
 
 
 def test_an_own_source_by_entry_point(tmp_path: Path) -> None:
-    """What pyproject.toml says makes its short name work, once installed."""
+    """The entry point in pyproject.toml makes its short name work, once installed."""
     unpack(OWN_SOURCE, tmp_path, {"kind: httpflags:HttpSource": "kind: http"})
     before = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, {"PYTHONPATH": str(tmp_path)})
     assert "found 'http'" in before.stderr

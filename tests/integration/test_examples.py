@@ -1,4 +1,4 @@
-"""The distributions in examples/ are built, installed beside Rheostat's own wheel, and tested, as a stranger would."""
+"""The distributions in examples/ are built, installed beside Rheostat's own wheel, and tested, as their users would."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ def example(
     request: pytest.FixtureRequest, rheostat_wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Installed:
     source, place = ROOT / "examples" / request.param, tmp_path_factory.mktemp(request.param)
-    installed = Installed(place / "environment", place / "stranger")
+    installed = Installed(place / "environment", place / "user")
     wheel = wheel_of(source, place / "wheel")
     printed_by([*UV, "venv", "--quiet", "--python", sys.executable, installed.environment], place)
     into: list[str | Path] = ["--quiet", "--python", installed.environment, "--constraint", ROOT / "requirements.lock"]

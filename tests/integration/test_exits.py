@@ -488,7 +488,7 @@ def test_the_last_window_is_flushed(tmp_path: Path, receiver: Receiver, way: str
 
 
 def test_sigterm_with_a_handler_that_exits_flushes(tmp_path: Path, receiver: Receiver) -> None:
-    """What most servers do at SIGTERM ends the process with its code, and the last window arrives."""
+    """A handler of SIGTERM like most servers' ends the process with its code, and the last window arrives."""
     calls = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); main()"
     command = prepare(tmp_path, receiver.address, burns=0.5, ends="leave(); burn(15)", calls=calls, exit_deadline=10)
     with Child(command, tmp_path) as child:

@@ -168,7 +168,7 @@ else:
 
 
 def test_a_quiet_after_a_backend_s_work_is_kept_where_the_host_is_alone(tmp_path: Path) -> None:
-    """What it has begun need not be a thread."""
+    """Its beginnings need not be a thread."""
     prepare(tmp_path)
     host(tmp_path, QUIET)
 

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,11 @@ class Handler(logging.Handler):
         say(logged=getattr(record, "rheostat_event", record.name), text=record.getMessage())
 
 
+if sys.argv[2] == "openfeature":
+    from openfeature import api
+
+    import hosts_provider
+    api.set_provider(hosts_provider.provider)
 log = logging.getLogger("rheostat")
 log.setLevel("INFO")
 log.handlers[:] = [Handler()]
@@ -61,8 +66,34 @@ reconciler = rheostat.start(
 )
 while not ended:
     time.sleep(0.005)
+    if sys.argv[2] == "openfeature":
+        hosts_provider.look()
     log.debug("contends for the handler's lock")
 say(stopped=reconciler.stop(5), state=str(reconciler.status().state))
+"""
+
+# An application's own provider, which tells of changes from its green thread.
+PROVIDER = """\
+import os
+
+from openfeature.event import ProviderEventDetails
+from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
+
+provider = InMemoryProvider({})
+seen = ""
+
+
+def look():
+    global seen
+    found = open("on").read()
+    if found != seen:
+        seen = found
+        value = found == "True"
+        provider._flags = {"profiling_enabled": InMemoryFlag("only", {"only": value})}
+        provider.emit_provider_configuration_changed(ProviderEventDetails())
+
+
+look()
 """
 
 CONFIG = {
@@ -75,11 +106,36 @@ CONFIG = {
 
 
 @contextmanager
-def host(folder: Path, library: str, source: object) -> Iterator[Child]:
+def host(folder: Path, library: str, source: object, kind: str = "") -> Iterator[Child]:
     (folder / "config.yaml").write_text(json.dumps({**CONFIG, "source": source}))
     (folder / "host.py").write_text(HOST)
-    with Child([sys.executable, "host.py", library], folder) as child:
+    (folder / "hosts_provider.py").write_text(PROVIDER)
+    with Child([sys.executable, "host.py", library, kind], folder, {"PYTHONPATH": str(folder)}) as child:
         yield child
+
+
+class HostsProvider(Product):
+    """The application's OpenFeature provider, in its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def where(self) -> str:
+        return ""
+
+    def section(self) -> dict[str, object]:
+        return {"kind": "openfeature"}
+
+    def say(self, flags: Mapping[str, object]) -> None:
+        (self._folder / "on.new").write_text(str(flags["profiling_enabled"]))
+        (self._folder / "on.new").replace(self._folder / "on")
+
+    def break_(self, fault: str) -> None:
+        """It does not."""
+
+    def mend(self) -> None:
+        """It need not be."""
 
 
 def said(child: Child, **wanted: Any) -> dict[str, Any]:
@@ -89,16 +145,18 @@ def said(child: Child, **wanted: Any) -> dict[str, Any]:
 
 
 def product(kind: str, folder: Path) -> Product:
-    return YamlFile(folder) if kind == "yaml" else {"growthbook": GrowthBook, "launchdarkly": LaunchDarkly}[kind]()
+    if kind in ("yaml", "openfeature"):
+        return YamlFile(folder) if kind == "yaml" else HostsProvider(folder)
+    return {"growthbook": GrowthBook, "launchdarkly": LaunchDarkly}[kind]()
 
 
-@pytest.mark.parametrize("kind", ["yaml", "growthbook", "launchdarkly"])
+@pytest.mark.parametrize("kind", ["yaml", "growthbook", "launchdarkly", "openfeature"])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_each_source_governs_beside_green_threads(tmp_path: Path, library: str, kind: str) -> None:
     """Flips reach the profiler, and log handlers, observers and listeners are called in the hub's thread alone."""
     with product(kind, tmp_path) as flags:
         flags.say({"profiling_enabled": True})
-        with host(tmp_path, library, flags.section()) as child:
+        with host(tmp_path, library, flags.section(), kind) as child:
             said(child, observed="running")
             for on in (False, True, False, True):
                 flags.say({"profiling_enabled": on})

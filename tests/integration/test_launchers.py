@@ -172,7 +172,7 @@ def test_usercustomize(folder: Path) -> None:
 
 
 def test_coverage(folder: Path) -> None:
-    """What coverage.py's ``.pth`` starts in each process measures the governed one, and writes it down once."""
+    """The measurement that coverage.py's ``.pth`` starts works in the governed process, and is written once."""
     (folder / "coverage.ini").write_text("[run]\nparallel = true\ndata_file = measured\n")
     env = {"COVERAGE_PROCESS_START": str(folder / "coverage.ini")}
     command = [*RUN, sys.executable, "app.py"]

@@ -79,7 +79,7 @@ def test_one_that_lacks_rheostat_says_what_to_do(folder: Path, bare: str) -> Non
 
 @pytest.mark.parametrize("has_folder", [True, False], ids=["", "no place for the mark"])
 def test_children_do_not_say_it_again(folder: Path, bare: str, has_folder: bool) -> None:
-    """What a process that has said it starts does not say it too, even where no file can be made."""
+    """Children of a process that has said it do not say it too, even where no file can be made."""
     (folder / "parent.py").write_text(
         "import subprocess, sys\nexec(open('app.py').read().replace('sys.exit(7)', ''))\n"
         "sys.exit(subprocess.call([sys.executable, 'app.py']))\n"

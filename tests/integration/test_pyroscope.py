@@ -155,7 +155,7 @@ def test_stopping_without_a_session_does_nothing(receiver: Receiver) -> None:
 def test_arguments_that_the_agent_cannot_take_are_a_permanent_error(
     receiver: Receiver, settings: Mapping[str, Value]
 ) -> None:
-    """What gets past every limit is refused for good, with the agent's own words, and nothing is left running."""
+    """Settings past every limit are refused for good, in the agent's own words, and nothing is left running."""
     with pytest.raises(PermanentError, match="refused its arguments"):
         backend(receiver).start(settings)
     with session(backend(receiver)):

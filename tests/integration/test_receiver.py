@@ -154,7 +154,7 @@ def test_memory_profile_arrives_beside_the_cpu_profile(receiver: Receiver) -> No
 
 
 def test_shutdown_has_delivered_its_last_window(receiver: Receiver) -> None:
-    """What the agent flushes while it shuts down is there once its shutdown() has returned."""
+    """The window that the agent flushes while it shuts down is there once its shutdown() has returned."""
     with agent(receiver, upload_interval=60):
         crunch_for(0.2)
 
@@ -226,7 +226,7 @@ def test_status_is_what_a_client_sees(receiver: Receiver, status: int) -> None:
 
 
 def test_agent_is_heard_after_a_failing_server(receiver: Receiver) -> None:
-    """What an agent pushes while the server answers 500 is lost, and what it pushes later arrives."""
+    """Pushes are lost while the server answers 500, and later ones arrive."""
     receiver.status = 500
     with agent(receiver, upload_interval=60):
         crunch_for(0.2)

@@ -300,7 +300,7 @@ class Source:
 
 
 def test_fork_while_a_public_name_is_first_used(folder: Path) -> None:
-    """What the control thread imports by using a name of Rheostat's can be imported in a child forked meanwhile."""
+    """Modules that the control thread imports by using a name of Rheostat's can be imported in a child forked meanwhile."""
     reconfigure(folder, "kind: yaml, path: flags.yaml, poll_interval: 10ms", "kind: 'asking:Source'")
     (folder / "asking.py").write_text(ASKING)
     (folder / "app.py").write_text(IMPORTING.replace("import slow", "import rheostat._contract.hostobject"))
@@ -530,7 +530,7 @@ def test_existing_sitecustomize_runs(folder: Path) -> None:
     "raised", ["RuntimeError('boom')", "ImportError('boom')", "ImportError('b', name='sitecustomize')"]
 )
 def test_sitecustomize_that_raises(folder: Path, raised: str) -> None:
-    """What the interpreter makes of a sitecustomize that raises is the same, and the process is governed."""
+    """The interpreter treats a sitecustomize that raises as ever, and the process is governed."""
     # The launcher is a Python too; only the application's shall raise.
     site = folder / "site"
     site.mkdir()
@@ -699,7 +699,7 @@ def test_lines_of_a_fleet_can_be_told_apart(folder: Path) -> None:
 
 
 def test_a_launcher_below_another_is_told_its_own_instance(folder: Path) -> None:
-    """What the outer one was told is not for the inner one's service."""
+    """The arguments of the outer one are not for the inner one's service."""
     reconfigure(folder, "application: shop\n", "application: shop\ninstance: a\n")
     # The inner launcher has become its service before it would be governed itself.
     reconfigure(folder, "start_after: 50ms", "start_after: 1s")
@@ -845,7 +845,7 @@ def test_start_before_the_launcher_s_is_the_one_that_counts(folder: Path, asked:
 
 # Plug-ins of the application's own
 
-STRANGERS = """\
+THIRD_PARTY = """\
 import json
 import os
 from pathlib import Path
@@ -910,8 +910,8 @@ class Recorder:
 """
 
 
-def strangers(folder: Path, source: str | None = None, backend: str | None = None) -> None:
-    (folder / "strangers.py").write_text(STRANGERS)
+def third_party(folder: Path, source: str | None = None, backend: str | None = None) -> None:
+    (folder / "third_party.py").write_text(THIRD_PARTY)
     if source is not None:
         reconfigure(folder, "kind: yaml, path: flags.yaml, poll_interval: 10ms", f"kind: '{source}', file: switch")
     if backend is not None:
@@ -921,7 +921,7 @@ def strangers(folder: Path, source: str | None = None, backend: str | None = Non
 @pytest.mark.parametrize("command_in", [as_script, as_module])
 def test_plug_ins_beside_the_application(folder: Path, command_in: CommandIn) -> None:
     """A source and a backend that live beside the application are found from there."""
-    strangers(folder, "strangers:Switch", "strangers:Recorder")
+    third_party(folder, "third_party:Switch", "third_party:Recorder")
     with governed(folder, *command_in(folder)) as child:
         child.out.next()
         (folder / "switch").touch()
@@ -935,7 +935,7 @@ def test_plug_ins_beside_the_application(folder: Path, command_in: CommandIn) ->
 
 def test_tags_reach_the_backend(folder: Path) -> None:
     """Each --tag is added to the configuration's tags, and wins over one of the same name."""
-    strangers(folder, backend="strangers:Recorder")
+    third_party(folder, backend="third_party:Recorder")
     reconfigure(folder, "application: shop", "application: shop\ntags: {role: api, region: us}")
     options = ["--tag", "region=eu", "--tag", "version=a=b c", "--tag", "empty=", "--tag", "ö=ü"]
     with Child(run(sys.executable, "app.py", options=options), folder) as child:
@@ -949,7 +949,7 @@ def test_tags_reach_the_backend(folder: Path) -> None:
 @pytest.mark.parametrize("take", ["sys.stderr = None", "sys.stderr.close()", "sys.stderr = open(os.devnull, 'w')"])
 def test_application_may_do_anything_with_stderr(folder: Path, take: str) -> None:
     """An application that replaces or closes its ``sys.stderr`` is governed, and not harmed."""
-    strangers(folder, backend="strangers:Recorder")
+    third_party(folder, backend="third_party:Recorder")
     (folder / "app.py").write_text(f"import os, sys\n{take}\n{APP}")
     with governed(folder) as child:
         child.out.until(lambda line: line == "start")
@@ -960,11 +960,11 @@ def test_application_may_do_anything_with_stderr(folder: Path, take: str) -> Non
 
 @pytest.mark.parametrize(
     "kind",
-    ["nowhere:Source", "strangers:Nobody", "raiser:Source", "leaver:Source", "typo:Source", "strangers:Recorder"],
+    ["nowhere:Source", "third_party:Nobody", "raiser:Source", "leaver:Source", "typo:Source", "third_party:Recorder"],
 )
 def test_class_that_cannot_be_used(folder: Path, kind: str) -> None:
     """A class that is missing, fails to import or is unfit is one ERROR with its place; the service is unharmed."""
-    strangers(folder, kind)
+    third_party(folder, kind)
     (folder / "raiser.py").write_text("raise RuntimeError('boom')\n")
     (folder / "leaver.py").write_text("import sys; sys.exit(9)\n")
     (folder / "typo.py").write_text("class Source\n")
@@ -981,7 +981,7 @@ def test_class_that_cannot_be_used(folder: Path, kind: str) -> None:
 )
 def test_constructor_that_raises(folder: Path, kind: str, why: str) -> None:
     """A class whose constructor raises is tried again and again, with one ERROR; the service is unharmed."""
-    strangers(folder, f"strangers:{kind}")
+    third_party(folder, f"third_party:{kind}")
     with governed(folder) as child:
         for _ in range(3):
             child.out.until(lambda line: line == "tried")
@@ -992,7 +992,7 @@ def test_constructor_that_raises(folder: Path, kind: str, why: str) -> None:
 
 def test_source_that_raises(folder: Path) -> None:
     """A source whose read raises is asked again and again, with one line; the service is unharmed and unprofiled."""
-    strangers(folder, "strangers:Unreadable")
+    third_party(folder, "third_party:Unreadable")
     with governed(folder) as child:
         for _ in range(3):
             child.out.until(lambda line: line == "tried")
@@ -1005,14 +1005,14 @@ def test_source_that_raises(folder: Path) -> None:
 @pytest.mark.parametrize("layer", ["Unbuildable", "Leaving"])
 def test_a_simulation_says_what_a_process_says(folder: Path, monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
     """With a layer that cannot be built both complain of it, with the same words, and run as the other layers say."""
-    (folder / "strangers.py").write_text(STRANGERS)
+    (folder / "third_party.py").write_text(THIRD_PARTY)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "strangers", raising=False)
+    monkeypatch.delitem(sys.modules, "third_party", raising=False)
     good = '{kind: "rheostat.testing:ScriptedSource", profiling_enabled: true, profiling_sample_rate: 9999}'
     reconfigure(
         folder,
         "{kind: yaml, path: flags.yaml, poll_interval: 10ms}",
-        f"{{kind: layers, layers: [{{kind: 'strangers:{layer}', file: switch}}, {good}]}}",
+        f"{{kind: layers, layers: [{{kind: 'third_party:{layer}', file: switch}}, {good}]}}",
     )
     reconfigure(folder, "kind: noop", 'kind: "rheostat.testing:ProbedBackend"')
     reconfigure(folder, "sample_rate: {", "rate: {")

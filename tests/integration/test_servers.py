@@ -51,6 +51,9 @@ COMMON = {
     ("pyuwsgi", "fork", "run"),
     ("ProcessPoolExecutor", "fork", "run"),
     ("gunicorn gevent", "fork", "run"),
+    ("gunicorn gevent", "fork, --preload", "code"),
+    ("Celery gevent", "one process", "run"),
+    ("granian wsgi", "spawn", "run"),
     ("gevent script", "patched later", "run"),
 }
 

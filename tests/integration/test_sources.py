@@ -152,7 +152,7 @@ class Governed:
         return [str(vars(record)["rheostat_reason"]) for record in self.events("source_unavailable")]
 
     def others_lines(self) -> list[str]:
-        """What was logged by anybody else."""
+        """The records of anybody else."""
         return [
             f"{record.name}: {record.getMessage()}"
             for record in self._log.records
@@ -212,7 +212,7 @@ def await_end_of(before: set[threading.Thread]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def frozen() -> Iterator[None]:
-    """What all these packages hold need not be looked through at each collection."""
+    """The objects of all these packages need not be looked through at each collection."""
     gc.collect()
     gc.freeze()
     yield
@@ -370,7 +370,7 @@ def test_what_keeps_failing_is_told_once_a_minute(govern: Any) -> None:
 @pytest.mark.usefixtures("hurry")
 @pytest.mark.newest
 def test_growthbook_streams_that_broke_are_not_heard_of_again(govern: Any) -> None:
-    """What is left of them for the garbage collector says nothing, whichever thread it runs in."""
+    """Their remains say nothing when the garbage collector takes them, whichever thread it runs in."""
     with GrowthBook() as product:
         product.say(SAID)
         with govern(product.section()) as it:
@@ -389,7 +389,7 @@ def test_growthbook_streams_that_broke_are_not_heard_of_again(govern: Any) -> No
 
 @pytest.mark.usefixtures("hurry")
 def test_growthbook_stream_that_falls_silent_is_opened_anew(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was said meanwhile arrives, though no poll was due."""
+    """News of the meantime arrive, though no poll was due."""
     monkeypatch.setattr(feed, "_SILENCE", 0.5)
     server = GrowthBookOptions.server
     monkeypatch.setattr(GrowthBookOptions, "server", lambda options: server(options)._replace(poll_interval=3600.0))
@@ -469,7 +469,7 @@ def test_growthbook_believes_an_api_that_goes_on_saying_less(monkeypatch: pytest
 
 @pytest.mark.newest
 def test_launchdarkly_threads_last_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What the SDK's thread says while it ends is kept out of the application's log."""
+    """Records of the SDK's thread while it ends are kept out of the application's log."""
     monkeypatch.setattr("rheostat_flagsources.launchdarkly._LAST_WORDS", PATIENCE)
     run = ld_streaming.StreamingUpdateProcessor.run
 
@@ -603,7 +603,7 @@ def opened(source: FlagSource) -> Iterator[Heard]:
 
 
 def read(source: FlagSource, wanted: Mapping[str, type]) -> Reading:
-    """What it says at first."""
+    """Its first flags."""
     with opened(source) as heard:
         return heard.read_until(wanted)
 
@@ -638,7 +638,7 @@ def host() -> Iterator[None]:
 
 
 def evaluated(features: Mapping[str, object], who: Identity) -> Reading:
-    """What GrowthBook's features are for somebody."""
+    """The features that GrowthBook has for somebody."""
     install(client=GrowthBookClient(features=dict(features)))
     source = GrowthBookSource(GrowthBookOptions(client=HostObject.from_text(f"{HOST}:client")), who)
     return read(source, dict.fromkeys(features, object))
@@ -1353,7 +1353,7 @@ def test_the_first_layer_that_defines_a_flag_wins(two: TwoFiles, govern: Any) ->
 
 
 def test_reasons_name_the_layer(two: TwoFiles, govern: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `plan` shows says of each flag which layer it is from."""
+    """The table of `plan` says of each flag which layer it is from."""
     two.upper.say({"rate": 97})
     two.lower.say({"on": True, "rate": 5, "mode": "cpu"})
     with govern(two.section()) as it:

@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outcome(folder: Path, held: str, moment: str, statement: str) -> str:
-    """What went wrong, nothing if the application has what it imported and the process is governed."""
+    """The failure, nothing if the application has what it imported and the process is governed."""
     command = [*RHEOSTAT, "run", "--config", "rheostat.yaml", "--log", "json", "--", sys.executable, "app.py"]
     with Child([*command, held, moment, statement], folder) as child:
         if child.out.next() != "imported":
@@ -142,7 +142,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_with(module: str, file: Path) -> Iterator[str]:
-    """What its import imports, its packages included; not what a function of it imports when it is called."""
+    """The modules that its import imports, its packages included; not those that a function of it imports when it is called."""
     package = module if file.stem == "__init__" else module.rpartition(".")[0]
     yield from parents(module)
     left = ast.parse(file.read_text()).body

@@ -221,7 +221,7 @@ def test_closing_at_any_moment(kind: str, server: Server, host: Host) -> None:
 
 
 def test_closing_while_a_request_hangs(kind: str, server: Server, host: Host) -> None:
-    """What waits for an answer is left behind, however long it would wait."""
+    """A thread that waits for an answer is left behind, however long it would wait."""
     prepare(host, kind, server, patience=30.0)
     host.run("source = build()")
     if kind == "openfeature":
@@ -333,7 +333,7 @@ def test_a_child_keeps_no_filter_of_its_parents(kind: str, server: Server, host:
 
 @pytest.mark.parametrize("kind", ["openfeature"])
 def test_a_child_hears_its_own_threads(kind: str, server: Server, host: Host, tmp_path: Path) -> None:
-    """What they log is the application's, though they have the identifiers of threads that worked for Rheostat."""
+    """Their records are the application's, though they have the identifiers of threads that worked for Rheostat."""
     begin(host, kind, server, tmp_path)
     host.run("until(lambda: rate() == 97)")
     _, child = host.fork()

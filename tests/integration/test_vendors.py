@@ -198,7 +198,7 @@ def test_growthbook_repository_uses_the_tag(growthbook: GrowthBookServer) -> Non
 
 
 def test_growthbook_encrypted(growthbook: GrowthBookServer) -> None:
-    """What is encrypted is read by GrowthBook's own function with the right key, and only with that."""
+    """An encrypted payload is read by GrowthBook's own function with the right key, and only with that."""
     groups = {"canaries": ["host-1"]}
     growthbook.decryption_key = DECRYPTION_KEY
     growthbook.set_features({"on": {"defaultValue": True}}, groups)
@@ -328,7 +328,7 @@ def test_tag(product: Product) -> None:
 
 
 def test_a_wait_is_bounded(product: Product) -> None:
-    """What does not come ends in an error that says what did."""
+    """A wait for something that does not come ends in an error that says what did."""
     with product.answer(product.page), pytest.raises(TimeoutError, match=product.page):
         product.server.wait_for(lambda: product.server.streams, timeout=0.01)
 

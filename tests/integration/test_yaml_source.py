@@ -71,7 +71,7 @@ def why_unavailable(source: YamlFileSource) -> str:
 
 
 def promptly(read: Callable[[], object]) -> list[object]:
-    """What it gives or raises; fails if it blocks."""
+    """Its result or exception; fails if it blocks."""
     outcome: list[object] = []
 
     def body() -> None:

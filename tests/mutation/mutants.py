@@ -1,4 +1,4 @@
-"""What could be wrong with the machine, the loop and the rules: one defect each, in words and as an edit."""
+"""Defects of the machine, the loop and the rules: one each, in words and as an edit."""
 
 from typing import Final, NamedTuple
 

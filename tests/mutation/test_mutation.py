@@ -44,7 +44,7 @@ Fate = Literal["killed", "survived", "unusable"]
 
 
 class Verdict(NamedTuple):
-    """What became of a mutant, and by which test; or why it is none."""
+    """The fate of a mutant, and the test that decided it; or the reason why it is none."""
 
     mutant: Mutant
     fate: Fate

@@ -1,1 +1,1 @@
-"""What tests share: processes, servers, products and their faults."""
+"""The tests' common means: processes, servers, products and their faults."""

@@ -46,7 +46,7 @@ def start(config: str) -> float:
 
 
 def rate() -> object:
-    """What runs now."""
+    """The session that runs now."""
     return profiling.status().settings.get("rate")
 
 

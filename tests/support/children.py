@@ -32,7 +32,7 @@ Event = Mapping[str, Any]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What this process has, without what would change how a Python below it behaves."""
+    """This process's variables, without those that would change how a Python below it behaves."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     return {**kept, **(extra or {})}
 

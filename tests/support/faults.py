@@ -26,7 +26,7 @@ LATE: Final = 1.0
 
 
 class Rude(BaseException):
-    """What no ``except Exception`` catches."""
+    """An exception that no ``except Exception`` catches."""
 
 
 class Unspeakable(Exception):

@@ -456,7 +456,7 @@ class Fuzzer:
         self._allowed = peak_memory() + MOST_MEMORY
 
     def wrong(self, data: bytes) -> str:
-        """What is wrong with how this input is read, in a few words; empty if nothing is."""
+        """The fault in how this input is read, in a few words; empty if there is none."""
         self._path.write_bytes(data)
         began = time.thread_time()
         try:
@@ -478,7 +478,7 @@ class Fuzzer:
         return time.thread_time() - began
 
     def smaller(self, data: bytes, wrong: str) -> bytes:
-        """What is left of the input when all has been cut out that makes no difference, with a bounded effort."""
+        """The rest of the input when all has been cut out that makes no difference, with a bounded effort."""
         size, tries = len(data) // 2, 0
         while size and tries < _MOST_TRIES:
             start = 0

@@ -1,4 +1,4 @@
-"""What stands on a page of docs/: its files, its commands with their output, and the logs that it shows.
+"""The contents of a page of docs/: its files, its commands with their output, and the logs that it shows.
 
 A code block is a file if its first line is a comment with the name, or, where the language has no comments, if the
 name stands after the language. ``console`` is a command with its output, ``text`` is what the log says.

@@ -77,7 +77,7 @@ class Product(ABC):
     @property
     @abstractmethod
     def where(self) -> str:
-        """What the reason for being unavailable has to name."""
+        """A text that the reason for being unavailable has to name."""
 
     @abstractmethod
     def section(self) -> dict[str, object]:
@@ -583,7 +583,7 @@ class Fallback(YamlFile):
 
 
 def override_above_growthbook(folder: Path) -> Layers:
-    """What an operator writes into a file wins over GrowthBook."""
+    """An operator's file wins over GrowthBook."""
     lower = GrowthBook()
     faults = {fault: _in_layer("layer 2 (growthbook)", effect) for fault, effect in lower.faults.items()}
     faults["upper: garbage"] = Unavailable("layer 1 (yaml)", left={"rate": 97, "mode": "wall"})

@@ -276,7 +276,7 @@ class Row(NamedTuple):
 
     @property
     def lacks(self) -> str:
-        """What it needs and this machine has not."""
+        """Its requirement that this machine has not."""
         if Path(self.command[0]) == UWSGI and not UWSGI.exists():
             return "uWSGI could not be compiled here"
         if self.kind == "redis" and shutil.which("redis-server") is None:
@@ -442,7 +442,7 @@ GOVERNED: Final = (
     ),
 )
 RELOADED: Final = (
-    *(gunicorn("gthread", f"{start}, HUP", by) for start in _PRELOADS for by in _BYS),
+    *(gunicorn(worker, f"{start}, HUP", by) for worker in ("gthread", "gevent") for start in _PRELOADS for by in _BYS),
     *(uwsgi("fork, HUP", by) for by in _BYS),
 )
 RESIZED: Final = tuple(gunicorn("gthread", "fork, TTIN and TTOU", by) for by in _BYS)
@@ -737,11 +737,11 @@ class Service:
         other.replace(self.folder / "flags.yaml")
 
     def forget_noise(self) -> None:
-        """What was said so far is the server's own matter."""
+        """The lines so far are the server's own matter."""
         self._quiet_from = len(self.child.err.seen)
 
     def noise(self) -> list[str]:
-        """What nobody should have to read: tracebacks, warnings about us, our own complaints."""
+        """Lines that nobody should have to read: tracebacks, warnings about us, our own complaints."""
         lines = self.child.err.seen[self._quiet_from :]
         complaints = [line for line in lines if parsed(line).get("level", "INFO") != "INFO"]
         words = ("Traceback", "Exception", "multi-threaded", "rheostat", "yroscope", "resource_tracker")
@@ -829,7 +829,7 @@ def redis(folder: Path) -> Child:
 
 
 class Usual(NamedTuple):
-    """What the server does without Rheostat."""
+    """The behaviour of the server without Rheostat."""
 
     code: int
     took: float
@@ -878,7 +878,7 @@ def _not_run(row: Row) -> tuple[str, ...]:
 
 
 def outcomes(report: Path) -> list[dict[str, str]]:
-    """What the tests have recorded in pytest's XML report."""
+    """The tests' records in pytest's XML report."""
     cases = ElementTree.parse(report).getroot().iter("testcase")
     found = []
     for case in cases:

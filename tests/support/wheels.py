@@ -15,7 +15,7 @@ PATIENCE: Final = 150.0
 
 
 def printed_by(command: Sequence[str | Path], folder: Path) -> str:
-    """What a command says that succeeds."""
+    """The output of a command that succeeds."""
     with Child(command, folder, {"FLAGS_TOKEN": "s3cr3t"}) as child:
         code = child.process.wait(PATIENCE)
         said = "\n".join([*child.out.rest(), *child.err.rest()])

@@ -166,7 +166,7 @@ def test_a_setting_without_a_flag_is_a_constant(load: Load, setting: str, value:
     ],
 )
 def test_a_section_whose_keys_are_all_commented_out_is_as_good_as_absent(load: Load, document: str) -> None:
-    """What is optional may be left empty."""
+    """An optional key may be left empty."""
     assert load(document).wire()
 
 
@@ -649,7 +649,7 @@ def test_swapping_noop_in_is_one_word(load: Load, settings: str) -> None:
 
 # Strangers' plug-ins
 
-STRANGER = """
+THIRD_PARTY = """
     from dataclasses import dataclass
     from rheostat.plugins import Duration, InvalidOptions, Parameter, Secret
 
@@ -676,13 +676,13 @@ STRANGER = """
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Writes a module with a backend, and gives its kind."""
     monkeypatch.syspath_prepend(str(tmp_path))
     names: list[str] = []
 
     def write(source: str) -> str:
-        name = f"stranger_{len(names)}"
+        name = f"third_party_{len(names)}"
         names.append(name)
         monkeypatch.delitem(sys.modules, name, raising=False)
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
@@ -691,9 +691,9 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return write
 
 
-def test_a_strangers_class_is_imported_only_when_it_is_wired(load: Load, stranger: Callable[[str], str]) -> None:
+def test_a_third_party_class_is_imported_only_when_it_is_wired(load: Load, third_party: Callable[[str], str]) -> None:
     """Reading the file runs nobody's code; wiring decodes the options and checks the settings."""
-    kind = stranger(STRANGER)
+    kind = third_party(THIRD_PARTY)
     document = (
         HEAD
         + ENABLED
@@ -733,11 +733,11 @@ def test_a_strangers_class_is_imported_only_when_it_is_wired(load: Load, strange
         (", port: 1", "deth: 1", ["settings.deth: found an unknown setting"]),
     ],
 )
-def test_a_strangers_options_are_checked_like_ours(
-    problems: Problems, stranger: Callable[[str], str], options: str, settings: str, expected: list[str]
+def test_third_party_options_are_checked_like_ours(
+    problems: Problems, third_party: Callable[[str], str], options: str, settings: str, expected: list[str]
 ) -> None:
     """Options and settings are decoded in one go, with places and hints."""
-    document = HEAD + ENABLED + f"backend: {{kind: '{stranger(STRANGER)}'{options}}}\nsettings: {{{settings}}}"
+    document = HEAD + ENABLED + f"backend: {{kind: '{third_party(THIRD_PARTY)}'{options}}}\nsettings: {{{settings}}}"
     found = problems(document, third_party=True)
     assert len(expected) == len(found)
     assert all(part in problem for part, problem in zip(expected, found, strict=True))
@@ -746,20 +746,20 @@ def test_a_strangers_options_are_checked_like_ours(
 @pytest.mark.parametrize(
     "source",
     [
-        STRANGER.replace("    @dataclass(frozen=True, kw_only=True)\n", ""),
-        STRANGER.replace("        Options = Options\n", "        Options = 5\n"),
-        STRANGER.replace("port: int", "port: complex"),
-        STRANGER.replace("port: int", "port: 'Unknown'"),
-        STRANGER.replace("if self.port < 1:", "{}[self.port]\n            if 0:"),
-        STRANGER.replace('"depth": Parameter(int, 5, min=1, max=9)', '"depth": 5'),
+        THIRD_PARTY.replace("    @dataclass(frozen=True, kw_only=True)\n", ""),
+        THIRD_PARTY.replace("        Options = Options\n", "        Options = 5\n"),
+        THIRD_PARTY.replace("port: int", "port: complex"),
+        THIRD_PARTY.replace("port: int", "port: 'Unknown'"),
+        THIRD_PARTY.replace("if self.port < 1:", "{}[self.port]\n            if 0:"),
+        THIRD_PARTY.replace('"depth": Parameter(int, 5, min=1, max=9)', '"depth": 5'),
         "raise SystemExit",
     ],
 )
-def test_a_stranger_that_breaks_the_contract_is_an_error_of_its_section(
-    problems: Problems, stranger: Callable[[str], str], source: str
+def test_a_third_party_class_that_breaks_the_contract_is_an_error_of_its_section(
+    problems: Problems, third_party: Callable[[str], str], source: str
 ) -> None:
     """Whatever a third-party class is or raises, `check` says so at the section, not with a traceback."""
-    document = HEAD + ENABLED + f"backend: {{kind: '{stranger(source)}', port: 1}}\nsettings: {{depth: 7}}\n"
+    document = HEAD + ENABLED + f"backend: {{kind: '{third_party(source)}', port: 1}}\nsettings: {{depth: 7}}\n"
     found = problems(document, third_party=True)
     assert any(": backend" in each or ": settings" in each for each in found)
 

@@ -1,4 +1,4 @@
-"""What the documents say is true."""
+"""The documents are true."""
 
 import re
 import tomllib
@@ -108,7 +108,7 @@ def test_the_readmes_code_runs(
 
 
 def test_only_public_names_are_exported() -> None:
-    """What `rheostat` offers is what its __all__ says, in order, and each has a docstring or is a plain type."""
+    """The names of `rheostat` are those of its __all__, in order, and each has a docstring or is a plain type."""
     assert sorted(rheostat.__all__) == rheostat.__all__
     assert all(hasattr(rheostat, name) for name in rheostat.__all__)
     modules = {path.stem for path in (ROOT / "reconciler/rheostat").iterdir()}
@@ -116,7 +116,7 @@ def test_only_public_names_are_exported() -> None:
 
 
 def test_the_entry_points_are_the_built_ins() -> None:
-    """What pyproject.toml registers is what the core's own tables name."""
+    """The entry points of pyproject.toml are those that the core's own tables name."""
     entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     for family in (SOURCES, BACKENDS):
         assert {kind: builtin.target for kind, builtin in family.builtins.items()} == entry_points[family.group]
@@ -139,7 +139,7 @@ def test_each_promise_names_a_test_that_is_there() -> None:
 
 
 def test_the_reference_has_every_name_field_event_and_variable() -> None:
-    """What a process shows or reads is documented, and nothing else is."""
+    """All that a process shows or reads is documented, and nothing else is."""
     reference = (ROOT / "docs/reference.md").read_text()
 
     def table(title: str) -> set[str]:

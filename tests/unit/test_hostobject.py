@@ -83,7 +83,7 @@ def test_anything_else_is_no_reference(text: str) -> None:
 
 
 def in_child(reference: HostObject, **options: object) -> str:
-    """What `take` comes to in a forked child."""
+    """The outcome of `take` in a forked child."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""What is known of the flags, for how long, and what is stronger than they are."""
+"""Knowledge of the flags: how long it holds, and who is stronger."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -123,7 +123,7 @@ def test_off_wins(known: Knowledge, killed: bool, now: float, forced_by: str | N
 
 
 def test_being_forced_off_forgets_no_good_value() -> None:
-    """What was good before the kill switch may be held after it."""
+    """A value that was good before the kill switch may be held after it."""
     assert 97 == verdict_on(Knowledge(ON), killed=True).memory.held["rate"]
 
 
@@ -151,7 +151,7 @@ def test_the_cause_names_the_flag_that_mattered(
     [("kill_switch", "the kill switch is gone"), ("lease", "the source answers again")],
 )
 def test_the_cause_names_what_is_over(released: str, detail: str) -> None:
-    """What comes back after a forced off says what forced it."""
+    """A return after a forced off says what forced it."""
     before = verdict_on(Knowledge(ON, stale_since=-LEASE), killed=released == "kill_switch")
     cause = explain(RULES, before, verdict_on(Knowledge(ON)))
     assert (released, detail) == (cause.kind, cause.detail)

@@ -1,4 +1,4 @@
-"""What is said, where it goes, how often, and what is never said."""
+"""The log: where records go, how often, and which are never written."""
 
 import json
 import logging
@@ -171,7 +171,7 @@ def test_a_secret_that_begins_like_another_is_masked_whole(memory: Memory, clock
 
 
 def test_secrets_that_are_learnt_later_are_masked_too(memory: Memory, clock: Clock) -> None:
-    """Options of strangers' plug-ins are read after the journal was made."""
+    """Options of third-party plug-ins are read after the journal was made."""
     secrets: list[str] = []
     journal = Journal(memory, clock, secrets)
     secrets.append("hunter22")
@@ -217,7 +217,7 @@ def test_recovery_is_told_once_and_only_after_a_complaint(journal: Journal, memo
 
 
 def test_once_is_once(journal: Journal, memory: Memory, clock: Clock) -> None:
-    """What never changes is told the first time only, however long ago."""
+    """A complaint that never changes is told the first time only, however long ago."""
     for _ in range(3):
         journal.once("observer_failed", "an observer raised", about="observer")
         clock.now += 1e6
@@ -244,7 +244,7 @@ def test_adjustments_that_differ_each_time_are_folded(journal: Journal, memory: 
 
 
 def test_an_exception_is_described_in_one_short_line() -> None:
-    """A stranger's exception may have a long text, none, or one that cannot be made."""
+    """A third-party exception may have a long text, none, or one that cannot be made."""
 
     class Hostile(Exception):
         def __str__(self) -> str:
@@ -273,7 +273,7 @@ def test_a_listener_hears_of_what_the_log_folds(memory: Memory, clock: Clock) ->
 
 
 def test_an_event_has_the_fields_of_its_record_and_no_secret(memory: Memory, clock: Clock) -> None:
-    """What identifies the process is among them."""
+    """The fields that identify the process are among them."""
     heard: list[Event] = []
     journal = Journal(memory, clock, ["s3cret-token"], [heard.append])
     journal.who = {"application": "shop"}

@@ -115,7 +115,7 @@ def test_a_source_that_comes_back_resumes() -> None:
 
 
 def test_each_outage_is_one_line_a_minute() -> None:
-    """What keeps failing for the same reason is folded, with a count."""
+    """Failures for the same reason are folded, with a count."""
     it = running()
     it.source.failure = SourceUnavailable("gone")
     for _ in range(61):
@@ -342,7 +342,7 @@ def test_a_probe_that_raises_changes_nothing() -> None:
 
 
 def test_observers_see_each_transition_and_cannot_disturb() -> None:
-    """What an observer raises is logged once, and the others are still told."""
+    """An observer's exception is logged once, and the others are still told."""
     seen: list[Transition] = []
 
     def careless(_: Transition) -> None:
@@ -357,7 +357,7 @@ def test_observers_see_each_transition_and_cannot_disturb() -> None:
 
 
 def test_settings_cannot_be_changed_by_the_backend() -> None:
-    """What the backend is given is read-only: what runs stays what was asked for."""
+    """The settings that the backend is given are read-only: what runs stays what was asked for."""
 
     class Meddling(RecordingBackend):
         def start(self, settings: Mapping[str, Value]) -> None:
@@ -499,7 +499,7 @@ def test_what_a_source_says_is_one_short_line() -> None:
 
 
 def test_no_secret_is_in_the_status_or_a_cause() -> None:
-    """What a vendor quotes is masked, also where a cut would leave its beginning."""
+    """A secret that a vendor quotes is masked, also where a cut would leave its beginning."""
     seen: list[Transition] = []
     it = running(observers=(seen.append,))
     it.journal.secrets = ["hunter22-hunter22"]

@@ -41,7 +41,7 @@ def test_the_backoff_doubles_up_to_its_cap_less_up_to_half(failures: int, longes
     ],
 )
 def test_durations_that_make_no_sense_are_refused(make: Callable[[], object], blamed: set[str]) -> None:
-    """What would spin, or never wait, is an error of each field to blame."""
+    """A value that would spin, or never wait, is an error of each field to blame."""
     with pytest.raises(InvalidOptions) as caught:
         make()
     assert blamed == set(caught.value.expected)

@@ -23,7 +23,7 @@ def for_type_checkers(package: str) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_is_there(package: str) -> None:
-    """What ``__all__`` has is what type checkers see, and each name of it can be imported."""
+    """Type checkers see the names of ``__all__``, and each of them can be imported."""
     module = import_module(package)
     assert set(module.__all__) == for_type_checkers(package)
     assert [] == [name for name in module.__all__ if getattr(module, name, None) is None]

@@ -1,4 +1,4 @@
-"""What the Pyroscope backend refuses, because the agent would start and silently deliver nothing."""
+"""Options that the Pyroscope backend refuses, because the agent would start and silently deliver nothing."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ def test_options_the_agent_would_take_silently_are_refused(options: dict[str, An
 
 
 def test_a_refusal_shows_no_secret() -> None:
-    """What was expected is told, and never what a secret field held."""
+    """The error tells what was expected, and never what a secret field held."""
     with pytest.raises(InvalidOptions) as caught:
         PyroscopeOptions(
             server_address=Url("http://u:hunter22@"),

@@ -49,7 +49,7 @@ def announce(folder: Path, group: str, *lines: str) -> None:
     ],
 )
 def test_a_built_in_is_found_by_its_name(family: Family, kind: str, name: str) -> None:
-    """What ships with Rheostat has a short name."""
+    """The plug-ins that ship with Rheostat have short names."""
     assert name == family.resolve(kind).__name__
 
 

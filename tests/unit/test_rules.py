@@ -16,12 +16,12 @@ MODE = Setting("mode", str, default="gil", flag="mode", limits=(Limits("clamp", 
 
 
 def settle(setting: Setting, raw: object, held: dict[str, Value] | None = None) -> Resolution:
-    """What comes out for one setting of a profiler that is switched on."""
+    """The outcome for one setting of a profiler that is switched on."""
     return resolve(Rules(SWITCH, (setting,)), Reading({"on": True, str(setting.flag): raw}), held or {})
 
 
 def test_flags_within_the_limits_are_taken_as_they_are() -> None:
-    """What needs no adjustment gets none, and is remembered as good."""
+    """A value that needs no adjustment gets none, and is remembered as good."""
     actual = resolve(Rules(SWITCH, (RATE, MODE)), Reading({"on": True, "rate": 97, "mode": "cpu"}), {})
     assert Desired(on=True, settings={"sample_rate": 97, "mode": "cpu"}) == actual.desired
     assert () == actual.adjustments

@@ -48,6 +48,6 @@ def test_wide_and_combining_characters_are_counted_as_a_terminal_shows_them() ->
 
 @pytest.mark.parametrize("nasty", ["\x1b[31mred", "a\nb", "\u202etxt", "\x9b2J", "a\tb", "\ud800"], ids=ascii)
 def test_nothing_in_a_cell_commands_the_terminal(nasty: str) -> None:
-    """What cannot be printed is escaped, and so cannot be cut in two either."""
+    """A character that cannot be printed is escaped, and so cannot be cut in two either."""
     for width in (None, *range(17, 40)):
         assert [True, True] == [line.isprintable() for line in columns(HEAD, [(nasty, nasty, nasty)], width)]

@@ -1,4 +1,4 @@
-"""What a vendor's package logs on Rheostat's behalf."""
+"""The records that a vendor's package logs on Rheostat's behalf."""
 
 import logging
 import threading

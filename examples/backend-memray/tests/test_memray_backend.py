@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 class TestMemray(BackendContract):
-    """What holds for any backend."""
+    """The contract of any backend."""
 
     @pytest.fixture(autouse=True)
     def profiles(self, tmp_path: Path) -> None:
@@ -172,12 +172,12 @@ def test_a_stop_makes_room(tmp_path: Path) -> None:
         "shop_checkout-7-20250101T000000000000Z.bin.html",
     ],
 )
-def test_strangers_files_are_left_alone(backend: MemrayBackend, tmp_path: Path, name: str) -> None:
+def test_other_files_are_left_alone(backend: MemrayBackend, tmp_path: Path, name: str) -> None:
     """However old and large, a file of another name, or of another application, is not deleted."""
-    stranger = aged(tmp_path, name, size=MIB, age=10**8)
+    other = aged(tmp_path, name, size=MIB, age=10**8)
     backend.start({})
     backend.stop()
-    assert stranger.exists()
+    assert other.exists()
 
 
 def test_the_oldest_goes_first() -> None:
@@ -187,7 +187,7 @@ def test_the_oldest_goes_first() -> None:
 
 
 def test_limits_are_inclusive() -> None:
-    """What is exactly as large and as old as it may be is kept."""
+    """A file exactly as large and as old as it may be is kept."""
     assert superfluous([Profile(Path("a"), 100, 5.0)], oldest=5.0, most=100) == []
 
 

@@ -31,7 +31,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestHttp(FlagSourceContract):
-    """What holds for any source, with an endpoint that is down in the worst way: it takes requests, and is silent."""
+    """The contract of any source, with an endpoint that is down in the worst way: it takes requests, and is silent."""
 
     @pytest.fixture(autouse=True)
     def serving(self) -> Iterator[None]:
@@ -68,7 +68,7 @@ class Watched:
         self.source.close()
 
     def next(self) -> Reading | str:
-        """What it says when it has called; a trouble is a text."""
+        """Its word when it has called; a trouble is a text."""
         assert self.called.wait(PATIENCE), "it does not call"
         self.called.clear()
         return self.now()
@@ -204,7 +204,7 @@ def test_an_answer_that_takes_too_long_is_told(endpoint: Endpoint, answer: Calla
 
 
 def test_a_request_without_an_end_is_told(endpoint: Endpoint) -> None:
-    """What the client's timeouts do not end is noticed by who reads, as Rheostat does each poll interval."""
+    """A request that the client's timeouts do not end is noticed by the next read, once a poll interval."""
     endpoint.misbehave(endpoint.drip_headers)
     deadline = time.monotonic() + PATIENCE
     with Watched(endpoint.url, timeout=Duration(0.1)) as watched:
@@ -253,7 +253,7 @@ def test_nobody_there_is_told_in_the_systems_words() -> None:
 
 
 def test_the_environments_proxy_is_used(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not excepted from it is asked of the proxy."""
+    """An address that is not excepted is asked of the proxy."""
     monkeypatch.setenv("http_proxy", endpoint.url)
     with Watched("http://flags.invalid/") as watched:
         assert watched.next() == Reading({"profiling_enabled": True}, {"profiling_enabled": "HTTP"})

@@ -32,7 +32,7 @@ class Facts(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a decision leaves for the next: `held` is the last good value of each setting.
+    """The part of a decision that the next one needs: `held` is the last good value of each setting.
 
     `enabled_since` is the moment (monotonic seconds) from which on the flags have said on, for the `session_id` that
     they said.
@@ -184,7 +184,7 @@ def _first_expiry(case: Case) -> float:
 
 
 def _session(case: Case) -> Cause | None:
-    """What the flags have turned on ends by itself."""
+    """A session ends by itself."""
     if case.facts.now < _session_ends_at(case):
         return None
     longest = case.seconds("session.max")

@@ -172,7 +172,7 @@ class FlagSourceContract(Kit):
         )
 
     def test_a_flag_that_is_not_defined_is_absent(self) -> None:
-        """What the product does not define is not in values, whatever type is wanted."""
+        """A flag that the product does not define is not in values, whatever type is wanted."""
         flags = {"contract_on": True}
         undefined = {f"contract_no_{kind.__name__}": kind for kind in (bool, int, float, str, object)}
         self.say(flags)

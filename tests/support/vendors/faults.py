@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """What a server does instead of its work: to new requests at once, and to open streams where that makes sense."""
+    """The ways in which a server does not do its work: to new requests at once, and to open streams where that makes sense."""
 
     HANG = "hang"
     """Requests are read and never answered; open streams fall silent."""

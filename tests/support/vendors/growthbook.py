@@ -72,7 +72,7 @@ class GrowthBookServer(FlagServer):
             self._restored = timedelta(seconds=seconds)
 
     def payload(self) -> dict[str, Any]:
-        """What is served now."""
+        """The payload that is served now."""
         with self._changed:
             features = _malformed(self._features) if self._fault is Fault.MALFORMED else self._features
             key = WRONG_KEY if self._fault is Fault.ENCRYPTED_WRONG else self.decryption_key

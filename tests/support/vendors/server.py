@@ -1,4 +1,4 @@
-"""What the flag servers share: connections, streams, the record of both, and faults."""
+"""The common part of the flag servers: connections, streams, the record of both, and faults."""
 
 import hashlib
 import threading
@@ -42,7 +42,7 @@ _FALSE: Final = (Fault.GARBAGE, Fault.MALFORMED, Fault.ENCRYPTED_WRONG)
 
 
 class _Next(Enum):
-    """What comes after an answer."""
+    """The moment after an answer."""
 
     REQUEST = auto()
     DEPARTURE = auto()
@@ -153,7 +153,7 @@ class FlagServer(ABC):
 
     @abstractmethod
     def _denied(self, request: Request) -> Page | None:
-        """What a request gets that has the wrong key or path."""
+        """The answer to a request that has the wrong key or path."""
 
     @abstractmethod
     def _wants_stream(self, request: Request) -> bool: ...
@@ -164,7 +164,7 @@ class FlagServer(ABC):
 
     @abstractmethod
     def _greeting(self) -> bytes:
-        """What a stream begins with."""
+        """The beginning of a stream."""
 
     @abstractmethod
     def _everything(self) -> bytes:

@@ -73,7 +73,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def half(data: bytes) -> bytes:
-    """What comes through of data that is cut."""
+    """The part of cut data that comes through."""
     return data[: len(data) // 2]
 
 

@@ -21,7 +21,7 @@ class Profile(NamedTuple):
 
 
 def superfluous(profiles: Iterable[Profile], oldest: float, most: float = inf) -> list[Path]:
-    """What was changed before `oldest`, and the oldest of those that have more than `most` bytes together."""
+    """The files changed before `oldest`, and the oldest of those that have more than `most` bytes together."""
     total, found = 0, []
     for profile in sorted(profiles, key=lambda profile: profile.changed, reverse=True):
         total += profile.size

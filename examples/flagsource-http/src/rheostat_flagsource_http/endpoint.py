@@ -17,7 +17,7 @@ LONGEST: Final = 3
 
 
 class Document(NamedTuple):
-    """What an endpoint gave, and the tag of this version; empty if it has none."""
+    """The answer of an endpoint, and the tag of this version; empty if it has none."""
 
     body: bytes
     etag: str

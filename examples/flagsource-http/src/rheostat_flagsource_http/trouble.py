@@ -1,4 +1,4 @@
-"""What is wrong with an endpoint, in words that are the same each time and hold no secret."""
+"""Trouble with an endpoint, in words that are the same each time and hold no secret."""
 
 from typing import Final
 

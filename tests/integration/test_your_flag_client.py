@@ -177,7 +177,7 @@ def test_clients_of_both_live_side_by_side(
 
 
 def test_launchdarkly_lines_about_the_host_remain(host: Host, tmp_path: Path) -> None:
-    """What the SDK says of the host's client is logged, and nothing of what it says of Rheostat's."""
+    """The SDK's records about the host's client are logged, and none of those about Rheostat's."""
     with server_for("launchdarkly", THEIR_KEY) as theirs, server_for("launchdarkly") as ours:
         theirs.set_flags({"colour": "blue"})
         serve_rate(ours, 97)
@@ -203,7 +203,7 @@ def test_launchdarkly_lines_about_the_host_remain(host: Host, tmp_path: Path) ->
 
 
 def test_growthbook_lines_about_the_host_remain(host: Host, tmp_path: Path) -> None:
-    """What the SDK says of the host's evaluations and stream is logged, and nothing of what it says of Rheostat's."""
+    """The SDK's records about the host's evaluations and stream are logged, and none of those about Rheostat's."""
     with server_for("growthbook", THEIR_KEY) as theirs, server_for("growthbook") as ours:
         assert isinstance(ours, GrowthBookServer)
         theirs.set_flags({"colour": "blue"})

@@ -362,7 +362,7 @@ def test_a_server_that_answers_byte_by_byte_is_a_finding_in_time(
 
 
 def test_a_redirect_is_a_finding_and_takes_no_credentials_along(door: Door, receiver: Receiver, tmp_path: Path) -> None:
-    """What a login page answers is not Pyroscope's word, and another host is not to learn the token."""
+    """The answer of a login page is not Pyroscope's word, and another host is not to learn the token."""
     with serving(Door()) as elsewhere:
         door.status, door.location = 302, f"http://localhost:{elsewhere.server_port}/login"
         code, said = checked(
@@ -398,7 +398,7 @@ def basic(text: str) -> str:
 def test_credentials_are_sent_and_never_shown(
     door: Door, tmp_path: Path, options: str, user: str, header: str, value: str, secrets: list[str], status: int
 ) -> None:
-    """What the agent would send is sent with an empty push, and is in no word of the answer."""
+    """The credentials of the agent are sent with an empty push, and are in no word of the answer."""
     door.status = status
     code, said = checked(tmp_path, f'{{kind: pyroscope, server_address: "http://{user}{door.address}", {options}}}')
     assert (0 if status == 200 else 1) == code
@@ -648,7 +648,7 @@ def take_pushes(listening: socket.socket) -> None:
 
 
 def test_credentials_that_are_refused_are_said(door: Door, tmp_path: Path) -> None:
-    """What the server answers is in the complaint, and no secret."""
+    """The server's answer is in the complaint, and no secret."""
     door.status = 401
     with profiled(tmp_path, f"http://shop:hunter2@{door.address}") as child:
         failed = child.event("delivery_failed")

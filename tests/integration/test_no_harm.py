@@ -43,7 +43,7 @@ policy:
 
 
 class Records(logging.Handler):
-    """What Rheostat says in the host's log."""
+    """The records of Rheostat in the host's log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ def assert_told(reconciler: Reconciler, said: Records, where: str, fault: str) -
 
 @pytest.mark.parametrize("fault", RAISED)
 def test_a_close_that_raises_is_said_once(config: Path, said: Records, fault: str) -> None:
-    """What a source raises at the end is one line, and Rheostat has ended all the same."""
+    """An exception of a source at the end is one line, and Rheostat has ended all the same."""
     STAGE.set("close", fault)
     with rheostat.start(config) as reconciler:
         STAGE.wait_for("poll_interval")
@@ -227,7 +227,7 @@ def test_a_call_past_its_deadline_is_stuck(config: Path, said: Records, where: s
 
 @pytest.mark.parametrize("where", ["backend", "source", "open", "read", "poll_interval"])
 def test_a_source_that_hangs_holds_up_nobody(config: Path, where: str) -> None:
-    """What hangs in the control thread leaves the host alone: status, nudge, fork and stop all return at once."""
+    """A call that hangs in the control thread leaves the host alone: status, nudge, fork and stop return at once."""
     STAGE.set(where, "hang")
     reconciler = rheostat.start(config)
     STAGE.wait_for(where)
@@ -314,7 +314,7 @@ def test_stop_during_a_hung_start(config: Path) -> None:
 
 
 def test_on_during_a_hung_stop(config: Path) -> None:
-    """What is wanted again while the stop hangs is started once it has returned, never before."""
+    """A session that is wanted again while the stop hangs is started once it has returned, never before."""
     with rheostat.start(config) as reconciler:
         STAGE.say(on=True, rate=20)
         settled(reconciler, State.RUNNING, 20)
@@ -593,7 +593,7 @@ def test_the_host_forks_and_exits_as_without(config: Path, tmp_path: Path, where
 
 
 def is_ours(line: str) -> bool:
-    """What logging prints of warnings and errors where the host has configured nothing."""
+    """The lines that logging prints of warnings and errors where the host has configured nothing."""
     return "has not returned" in line or "flag source" in line or "could not be started" in line
 
 
