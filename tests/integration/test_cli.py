@@ -518,9 +518,17 @@ def test_plan_knows_the_kill_switch(folder: Path) -> None:
 
     (folder / "off.now").touch()
     _, deciders, verdict = ended([*RHEOSTAT, "plan", "rheostat.yaml"], folder).stdout.split("\n\n")
-    assert ["who decides", "kill switch", "new source", "lease", "silent source", "flags"] == [
-        line.partition("  ")[0] for line in deciders.splitlines()
-    ]
+    assert [
+        "who decides",
+        "kill switch",
+        "new source",
+        "lease",
+        "silent source",
+        "session",
+        "rollout",
+        "duty cycle",
+        "flags",
+    ] == [line.partition("  ")[0] for line in deciders.splitlines()]
     assert re.search("^kill switch +off: the kill switch is set$", deciders, re.MULTILINE)
     assert "It would stay off: the kill switch is set.\n" == verdict
 

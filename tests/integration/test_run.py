@@ -300,7 +300,7 @@ class Source:
 
 
 def test_fork_while_a_public_name_is_first_used(folder: Path) -> None:
-    """Modules that the control thread imports by using a name of Rheostat's can be imported in a child forked meanwhile."""
+    """Modules that a first use of a name of Rheostat's imports can be imported in a child forked meanwhile."""
     reconfigure(folder, "kind: yaml, path: flags.yaml, poll_interval: 10ms", "kind: 'asking:Source'")
     (folder / "asking.py").write_text(ASKING)
     (folder / "app.py").write_text(IMPORTING.replace("import slow", "import rheostat._contract.hostobject"))

@@ -142,7 +142,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_with(module: str, file: Path) -> Iterator[str]:
-    """The modules that its import imports, its packages included; not those that a function of it imports when it is called."""
+    """The modules that its import imports, its packages included; not those that a function of it imports."""
     package = module if file.stem == "__init__" else module.rpartition(".")[0]
     yield from parents(module)
     left = ast.parse(file.read_text()).body

@@ -20,12 +20,13 @@ CORE: Final = ROOT / "reconciler" / "rheostat"
 PROPERTIES: Final = (
     "tests/properties/test_rules.py",
     "tests/properties/test_layers.py",
+    "tests/properties/test_brakes.py",
     "tests/properties/test_schedules.py",
     "tests/properties/test_machine.py",
 )
 """Those of one function of the core first, those of the whole loop last."""
 
-PURE: Final = ("desired", "values", "text", "rules", "knowledge", "precedence", "next_step")
+PURE: Final = ("desired", "fleet", "values", "text", "rules", "knowledge", "precedence", "next_step")
 
 AT_ONCE: Final = 2
 LONGEST: Final = 900.0

@@ -109,11 +109,8 @@ def resolve(rules: Rules, reading: Reading, held: Mapping[str, Value]) -> Resolu
     outcomes = {setting.name: resolve_setting(setting, reading, held) for setting in rules.all}
     enabled = outcomes.pop(ENABLED)
     tuned = {setting.name: resolve_setting(setting, reading, held) for setting in rules.tunables}
-    on = (
-        enabled.value is True
-        and not enabled.off
-        and not any(each.off for each in (*outcomes.values(), *tuned.values()))
-    )
+    on = enabled.value is True and not enabled.off and not any(each.off for each in outcomes.values())
+    on = on and not any(each.off for each in tuned.values())
     settings = {name: each.value for name, each in outcomes.items() if each.value is not None}
     everything = {ENABLED: enabled, **outcomes, **tuned}
     good = {name: each.value for name, each in everything.items() if each.good and each.value is not None}

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """The ways in which a server does not do its work: to new requests at once, and to open streams where that makes sense."""
+    """A server that does not do its work: to new requests at once, and to open streams where that makes sense."""
 
     HANG = "hang"
     """Requests are read and never answered; open streams fall silent."""
