@@ -42,6 +42,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "servers" / "README.md"
 
 EXIT_DEADLINE = 5.0
 SLACK = 2.0
+GIVES_UP = 0.9
+"""Seconds; after one a fork waits no longer for an import."""
 
 COMMON = {
     ("gunicorn gthread", "fork, --preload", "run"),
@@ -270,7 +272,7 @@ import os
 import sys
 import time
 
-while "rheostat" not in sys.modules:
+while "rheostat._cli" not in sys.modules:
     time.sleep(0.0005)
 began = time.monotonic()
 child = os.fork()
@@ -293,13 +295,15 @@ def test_fork_while_rheostat_is_imported(tmp_path: Path) -> None:
         run = [*RHEOSTAT, "run", "--config", "rheostat.yaml", "--log", "json", "--", sys.executable, "app.py"]
         with Child(run, tmp_path) as child:
             seconds = float(child.out.next() or "nan")
+            if seconds >= GIVES_UP:
+                return seconds
             assert 2 == len({child.event("transition", to="running")["pid"] for _ in range(WORKERS)})
             assert 0 == child.finish()
             assert {"INFO"} == {parsed(line).get("level") for line in child.err.rest()}
         return seconds
 
-    # It would give up waiting after a second; on a busy machine the import alone may take as long, but not thrice.
-    assert any(waited() < 0.9 for _ in range(3))
+    # On a busy machine the import alone may take as long, but not thrice.
+    assert any(waited() < GIVES_UP for _ in range(3))
 
 
 # The table
