@@ -573,6 +573,34 @@ def test_short_lived_process_imports_nothing(folder: Path) -> None:
     assert {*json.loads(ran.stdout)} <= {"rheostat", "rheostat._host", *waits}
 
 
+@pytest.mark.parametrize(
+    ("selection", "is_governed"),
+    [
+        ('{skip: ["*app.py*"]}', False),
+        ('{skip: ["*other.py*", "ROLE=worker"]}', True),
+        ('{skip: ["ROLE=*"]}', False),
+        ('{match: ["*app.py"]}', True),
+        ('{match: ["*gunicorn*"]}', False),
+        ('{of: all, match: ["ROLE=api"], skip: ["*pip*"]}', True),
+    ],
+)
+def test_processes_are_selected_by_command_line_and_environment(
+    folder: Path, selection: str, is_governed: bool
+) -> None:
+    """One that is left alone has not even read the configuration; nothing is said of it."""
+    reconfigure(folder, "policy: {", f"policy: {{processes: {selection}, ")
+    (folder / "app.py").write_text(
+        "import sys, threading, time\n"
+        "time.sleep(0.1)\n"
+        "while any(each.name == 'rheostat' for each in threading.enumerate()) and 'transitions' not in sys.modules:\n"
+        "    time.sleep(0.01)\n"
+        "print('transitions' in sys.modules, 'yaml' in sys.modules)\n"
+    )
+    ran = ended(run(sys.executable, "app.py"), folder, {"ROLE": "api"})
+    assert f"{is_governed} {is_governed}\n" == ran.stdout
+    assert is_governed or ran.stderr == ""
+
+
 def test_waiting_thread_has_our_name(folder: Path) -> None:
     """Until ``start_after`` is over there is one thread more, a daemon named rheostat."""
     reconfigure(folder, "start_after: 50ms", f"start_after: {LONG}")

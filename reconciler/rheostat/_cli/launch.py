@@ -13,6 +13,7 @@ from typing import Final, Literal, NoReturn
 from rheostat._config.config import Config, load_config
 from rheostat._config.problem import ConfigError
 from rheostat._contract.text import describe
+from rheostat._core.processes import Processes
 from rheostat._lifecycle.start import AlreadyRunning, govern
 from rheostat._report.journal import Journal
 from rheostat._report.sinks import LoggerSink, StderrSink
@@ -80,6 +81,9 @@ def _prepare(
     env["RHEOSTAT_TAGS"] = json.dumps(dict(tags))
     # Empty rather than absent: a launcher further up may have set it.
     env["RHEOSTAT_INSTANCE"] = instance or ""
+    env.pop("RHEOSTAT_PROCESSES", None)
+    if config.policy.processes._replace(of="all") != Processes():
+        env["RHEOSTAT_PROCESSES"] = json.dumps(config.policy.processes)
     env["RHEOSTAT_START_AFTER"] = str(config.policy.start_after)
     env["RHEOSTAT_BOOTSTRAP"] = _BOOTSTRAP
     env["RHEOSTAT_SAID"] = mark = _mark(env)

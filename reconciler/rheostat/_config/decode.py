@@ -63,6 +63,9 @@ class Decoder:
         if origin is not None and issubclass(origin, Mapping):
             return self._mapping(get_args(annotation)[1], node, path)
         if isinstance(annotation, type) and (is_dataclass(annotation) or hasattr(annotation, "_fields")):
+            # Some sections have a short form.
+            if hasattr(annotation, "from_text") and isinstance(node, Scalar) and not node.is_null:
+                return self._from_text(annotation, node, path)
             return self.section(annotation, node, path)
         return self._scalar(annotation, node, path)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from rheostat._contract.backend import Parameter
 from rheostat._contract.options import Duration, FilePath, InvalidOptions
 from rheostat._contract.values import Seconds
+from rheostat._core.processes import Processes
 from rheostat._core.rules import Limits, Setting
 
 _LONGEST_DOUBLING = 40
@@ -96,7 +97,7 @@ class Policy(NamedTuple):
     splay: Duration = Duration(0.0)
     reach: Duration = Duration(300.0)
     kill_switch: FilePath | None = None
-    processes: Literal["all", "workers"] = "all"
+    processes: Processes = Processes()
     fork_policy: Literal["restart", "off"] = "restart"
     session: SessionPolicy = SessionPolicy()
     rollout: Rollout = Rollout()

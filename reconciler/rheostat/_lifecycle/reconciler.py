@@ -215,7 +215,7 @@ class Reconciler:
     def _why_not_yet(self) -> str:
         if is_still_to_fork():
             return "uWSGI's workers are governed once they are forked, its master is not"
-        if self._policy.processes == "workers" and not (self._is_worker or is_worker()):
+        if self._policy.processes.of == "workers" and not (self._is_worker or is_worker()):
             return "only workers are governed"
         return ""
 

@@ -123,6 +123,8 @@ class _Bootstrap(object):
             with self._attaching:
                 from rheostat._host.importing import import_apart
 
+                if _is_left_alone(import_apart):
+                    return
                 import_apart("rheostat._cli.launch").attach(forked=bool(self._forked_in))
         # Whatever the interpreter at hand makes of it, the service goes on.
         except BaseException as error:
@@ -154,6 +156,17 @@ class _Bootstrap(object):
         follows_forks = getattr(sys.modules.get("rheostat._lifecycle.start"), "follows_forks", None)
         if follows_forks is None or not follows_forks():
             self.attach_later()
+
+
+def _is_left_alone(import_apart):
+    """The configuration selects processes, and this is none of them."""
+    selection = os.environ.get("RHEOSTAT_PROCESSES")
+    if not selection:
+        return False
+    import json
+
+    processes = import_apart("rheostat._core.processes").Processes(*json.loads(selection))
+    return not processes.select(sys.orig_argv, os.environ)
 
 
 def _start_after():
