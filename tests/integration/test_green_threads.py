@@ -208,3 +208,40 @@ def test_a_hub_that_is_never_at_rest_is_told_all_the_same(tmp_path: Path) -> Non
         assert "running" == child.out.next()
         assert child.process.wait(PATIENCE) == 0
         assert [] == child.err.rest()
+
+
+HELD = """\
+from gevent import monkey
+monkey.patch_all()
+import gevent
+
+from rheostat._host import forks, native
+from rheostat.plugins import hold_off_forks, plugin_log
+
+forks._PATIENCE = 3600.0
+begun, done = native.Gate(), native.Gate()
+
+
+def hold():
+    with hold_off_forks():
+        begun.open()
+        done.wait(60)
+
+
+native.start_new_thread(hold, ())
+begun.wait(60)
+# Both take the same lock, for the sake of forks.
+plugin_log("shop", 30, "logged meanwhile")
+with hold_off_forks():
+    print("went on", flush=True)
+done.open()
+"""
+
+
+def test_the_hub_waits_for_no_import_of_ours(tmp_path: Path) -> None:
+    """A native thread holds off forks while it imports; a record, or a client in the hub, goes on without."""
+    (tmp_path / "host.py").write_text(HELD)
+    with Child([sys.executable, "host.py"], tmp_path) as child:
+        assert "went on" == child.out.next()
+        assert child.process.wait(PATIENCE) == 0
+        assert ["logged meanwhile"] == child.err.rest()

@@ -44,7 +44,8 @@ class _Forks:
             atexit.register(self.end)
         # Without the lock rather than never: who has it may wait for this very thread, by an import of the host's.
         lock = self._lock
-        has_lock = lock.acquire(timeout=_FOR_EVER if self._is_ending else _PATIENCE)
+        patience = 0.0 if native.shares_green_threads() else _PATIENCE
+        has_lock = lock.acquire(timeout=_FOR_EVER if self._is_ending else patience)
         try:
             yield
         finally:

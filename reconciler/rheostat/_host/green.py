@@ -119,19 +119,19 @@ class Green(Execution):
         return None
 
     def spawn(self, body: Callable[[], None], name: str) -> None:
-        if is_main_thread():
+        if native.is_main_thread():
             self._library.spawn(body)
         else:
             self._hand_over(lambda: self._library.spawn(body))
 
     def tell(self, call: Callable[[], None]) -> None:
-        if is_main_thread():
+        if native.is_main_thread():
             call()
         else:
             self._hand_over(call)
 
     def apart(self, function: Callable[[], _Result]) -> _Result:
-        if not (is_main_thread() and self._library.may_block()):
+        if not (native.is_main_thread() and self._library.may_block()):
             return function()
         ended = native.Gate()
         outcome: list[Callable[[], _Result]] = []
@@ -151,7 +151,7 @@ class Green(Execution):
         return outcome[0]()
 
     def wait(self, gate: native.Gate, seconds: float) -> bool:
-        if not is_main_thread():
+        if not native.is_main_thread():
             return gate.wait(seconds)
         until = time.monotonic() + seconds
         while not gate.is_open and self._library.may_block() and (left := until - time.monotonic()) > 0:
@@ -159,7 +159,7 @@ class Green(Execution):
         return gate.is_open
 
     def flush(self) -> None:
-        while self._told and is_main_thread():
+        while self._told and native.is_main_thread():
             self._told.popleft()()
 
     def _hand_over(self, call: Callable[[], None]) -> None:
@@ -224,11 +224,6 @@ def _with_subclasses(each: type[Any]) -> Iterator[type[Any]]:
     yield each
     for subclass in each.__subclasses__():
         yield from _with_subclasses(subclass)
-
-
-def is_main_thread() -> bool:
-    """The caller shares the native thread of the hub, whatever the functions of `threading` say."""
-    return native.get_native_id() == os.getpid()
 
 
 def _raising(error: BaseException) -> Callable[[], Any]:

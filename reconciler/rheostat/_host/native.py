@@ -5,6 +5,7 @@ Rheostat runs in threads of its own is made of these. The bootstrap imports this
 launcher, so it imports nothing that the interpreter has not loaded by itself.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -46,6 +47,16 @@ get_native_id: Callable[[], int] = _original("_thread", "get_native_id")
 sleep: Callable[[float], None] = _original("time", "sleep")
 
 _LONGEST: float = _original("_thread", "TIMEOUT_MAX")
+
+
+def shares_green_threads() -> bool:
+    """The caller shares the native thread of the application's green ones: while it waits, none of them runs."""
+    return bool(green_threads()) and is_main_thread()
+
+
+def is_main_thread() -> bool:
+    """Whatever the functions of `threading` say."""
+    return get_native_id() == os.getpid()
 
 
 def acquired(lock: "Any", timeout: float) -> bool:
