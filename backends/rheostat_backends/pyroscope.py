@@ -337,6 +337,7 @@ class PyroscopeBackend:
     """One session of the agent, which is global to the process. Imports the agent at the first start."""
 
     Options: ClassVar[type] = PyroscopeOptions
+    cost_grows_with: ClassVar[str] = "sample_rate"
     parameters: ClassVar[Mapping[str, Parameter] | None] = {
         # 0 wedges the agent for ever, above 1000 Hz it costs more than a third of a core.
         "sample_rate": Parameter(int, 20, min=1, max=1000),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat import State
-from rheostat._contract.values import Seconds
+from rheostat._contract.values import Percent, Seconds
+from rheostat._core.budget import Budget, Spending, look_again, spent
 from rheostat._core.fleet import place
 from rheostat._core.knowledge import Knowledge
 from rheostat._core.policy import DutyCycle, Policy, Rollout, SessionPolicy
@@ -132,6 +133,64 @@ def test_a_verdict_holds_until_it_says(
         assert again.desired == first.desired
     if killed or not flags["on"]:
         assert not first.desired.on
+
+
+def test_a_policy_whose_flag_cannot_be_used_may_turn_profiling_off() -> None:
+    """By its own word, as a setting's."""
+    with sim("{cooldown: 0s, rollout: {percent: {flag: percent, default: 100, clamp: {otherwise: 'off'}}}}") as it:
+        it.source.say({**ON, "percent": "all"})
+        it.advance(1)
+        assert State.STOPPED is it.status().state
+        it.source.say({**ON, "percent": 100})
+        it.advance(1)
+        assert State.RUNNING is it.status().state
+
+
+BUDGET = Budget(share=0.02, burst=10.0)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.floats(0, 4), min_size=1, max_size=60), st.sampled_from([20.0, 100.0, None]))
+def test_the_budget_is_a_law(costs: list[float], rate: float | None) -> None:
+    """Whatever a session costs, in cores: at most the budget, the burst, and what falls between two looks."""
+    now = used = 0.0
+    spending = spent(None, BUDGET, now, used, rate)
+    longest = 0.0
+    for cost in costs:
+        until = look_again(spending, BUDGET, runs=True)
+        between = 0.0 if spending.is_spent else cost * (until - now)
+        longest = max(longest, between)
+        now, used = until, used + between
+        spending = spent(spending, BUDGET, now, used, rate)
+        assert used <= BUDGET.share * now + BUDGET.most + longest + 1e-9
+        assert spending.level <= BUDGET.most
+
+
+def test_a_rate_that_costs_too_much_is_lowered_in_one_step_and_raised_slowly() -> None:
+    """In proportion, and only after a minute well within the budget."""
+    spending = spent(None, BUDGET, 0.0, 0.0, 100.0)
+    spending = spent(spending, BUDGET, 1.0, 0.5, 100.0)
+    assert (True, pytest.approx(3.6)) == (spending.is_spent, spending.cap)
+    spending = spent(spending, BUDGET, 1.0 + 0.48 / 0.02, 0.5, None)
+    assert not spending.is_spent
+    began = spending.at
+    for second in range(1, 130):
+        spending = spent(spending, BUDGET, began + second, 0.5 + 0.005 * second, 3.0)
+    assert pytest.approx(3.6 * 1.5 * 1.5) == spending.cap
+
+
+def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:
+    """With the backend's least rate as its end; without a measurement nothing is taken."""
+    rate = Setting("rate", int, 100, limits=(Limits("hard limit", 1, 1000),))
+    rules = Rules(RULES.enabled, (rate,), (tuned("budget.cpu", Percent, 2.0),), rate="rate")
+    facts = Facts([Knowledge(Reading(ON))], killed=False, now=10.0, used=0.0)
+    for cap, left in ((3.9, 3), (0.2, 1), (500.0, 100)):
+        memory = Memory(spending=Spending(0.2, 10.0, 0.0, 10.0, 0.0, cap=cap))
+        found = decide(rules, SHARED, facts, memory)
+        assert left == found.desired.settings["rate"]
+        assert [("budget", left)] * (left < 100) == [(each.rule, each.given) for each in found.adjustments]
+    blind = decide(rules, SHARED, facts._replace(used=None), memory)
+    assert (100, None) == (blind.desired.settings["rate"], blind.memory.spending)
 
 
 def sim(policy: str) -> Simulation:

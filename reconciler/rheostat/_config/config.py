@@ -288,6 +288,8 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
     kind = sections.backend.kind
     try:
         rules = compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
+        grows = getattr(backend.cls, "cost_grows_with", "")
+        rules = rules and rules._replace(rate=grows)
         return rules and with_tunables(rules, sections.tunables, sections.policy, decoder)
     except TooManyProblems:
         raise

@@ -11,6 +11,10 @@ LONGEST_TEXT: Final = 1024
 """Characters a text value may have. Longer ones are an accident, and every profile would carry them."""
 
 
+class Percent(float):
+    """The kind of a value that is a share: a number of percent, with or without the sign."""
+
+
 class Seconds(float):
     """The kind of a value that is a span of time: written as a duration, or as seconds."""
 
@@ -22,6 +26,7 @@ _WORDS: Final[dict[type | None, str]] = {
     int: "a whole number",
     float: "a number",
     str: "a text",
+    Percent: "a number of percent, like 2 or 2%",
     Seconds: "a duration like 90s or 15m, or seconds",
     None: "a plain value",
 }
@@ -59,6 +64,8 @@ def read_as(kind: type | None, raw: object) -> Value:
         return _read_text(raw)
     if kind is Seconds:
         return _read_seconds(raw)
+    if kind is Percent:
+        return _read_float(raw.strip().removesuffix("%") if type(raw) is str else raw)
     raise Unreadable
 
 

@@ -7,6 +7,7 @@ every change. The loop owns no thread, clock or randomness; whoever steps it bri
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from rheostat._contract.backend import UNKNOWN_HEALTH, Backend, Health, PermanentError, Probing
@@ -16,17 +17,18 @@ from rheostat._contract.values import Value
 from rheostat._control.delivery import Delivery
 from rheostat._control.history import History
 from rheostat._control.operation import Call, CallSlot
-from rheostat._control.watch import NOTHING_SEEN, Watch
+from rheostat._control.watch import NOTHING_SEEN, Seen, Watch
 from rheostat._core.desired import OFF, Desired, same_settings
 from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.next_step import Act, Session, next_step
-from rheostat._core.policy import Policy
+from rheostat._core.policy import BUDGET, Policy
 from rheostat._core.precedence import INITIAL, Facts, Verdict, decide, explain
 from rheostat._core.rules import Rules
 from rheostat._core.start_gate import StartGate
 from rheostat._core.state import State, Trigger
 from rheostat._core.transition import Cause, Observer
 from rheostat._host.calls import Calls, Returned
+from rheostat._host.meter import Meter
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot
 
@@ -54,10 +56,12 @@ class Loop:
         wake: Callable[[], None],
         observers: Sequence[Observer] = (),
         inherited: State | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
 
-        `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any.
+        `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any. `meter` measures
+        what sessions use, where there is a budget.
         """
         self._rules = rules
         self._policy = policy
@@ -80,10 +84,13 @@ class Loop:
         self._cause = Cause("source", detail=NEVER_READ.reason)
 
         self._session = Session()
+        has_budget = any(each.name == BUDGET for each in rules.tunables)
+        self._meter = meter if has_budget else None
         self._next: Act = next_step(State.STOPPED, OFF, self._session, self._gate, closing=False)
         self._health = UNKNOWN_HEALTH
         self._error = ""
 
+        self._has_moved = False
         self._told_to_close = False
         self._closing = False
         self._is_last_stop = False
@@ -141,12 +148,27 @@ class Loop:
         if self._closing:
             return
         seen = self._watch.look(now)
-        if seen is self._seen and now < self._verdict.until:
+        if seen is self._seen and now < self._verdict.until and not self._has_moved:
             return
-        self._seen = seen
+        self._seen, self._has_moved = seen, False
         self._changed = True
-        facts = Facts(seen.layers, seen.killed, now, self._wall(), self._identity.instance)
+        facts = self._facts(seen, now)
         self._follow(decide(self._rules, self._policy, facts, self._verdict.memory), now)
+
+    def _facts(self, seen: Seen, now: float) -> Facts:
+        runs = self._history.state is not State.STOPPED
+        rate = self._session.settings.get(self._rules.rate) if runs else None
+        used = self._meter.used() if self._meter is not None else None
+        return Facts(
+            seen.layers,
+            seen.killed,
+            now,
+            self._wall(),
+            self._identity.instance,
+            used,
+            runs,
+            float(rate) if isinstance(rate, int | float) else None,
+        )
 
     def _follow(self, verdict: Verdict, now: float) -> None:
         before, self._verdict = self._verdict, verdict
@@ -189,13 +211,15 @@ class Loop:
         settings = self._desired.settings
         self._gate.tried(now)
         call = Call("start", now, now + self._policy.start_deadline, Trigger.STARTED, self._cause, settings)
-        self._call(call, lambda: self._backend.start(settings))
+        start = partial(self._backend.start, settings)
+        self._call(call, start if self._meter is None else self._meter.started(start))
 
     def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
         self._session = self._session._replace(stop_trigger=trigger, stops_at_once=False)
         self._is_last_stop = self._closing
         call = Call("stop", now, now + self._policy.stop_deadline, trigger, cause)
-        self._call(call, self._backend.stop)
+        stop = self._backend.stop
+        self._call(call, stop if self._meter is None else self._meter.stopped(stop))
         if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:
             self._fire(Trigger.RETUNE, cause, None)
 
@@ -304,11 +328,15 @@ class Loop:
         if trigger not in (Trigger.STARTED, Trigger.RETUNE):
             self._delivery.end()
         self._history.move(trigger, cause, self._session.settings, self._verdict.adjustments, took)
+        # What a session uses is of interest from its start on.
+        self._has_moved = self._meter is not None
 
     def _rest(self, now: float) -> float:
         if self._closing:
             call = self._slot.call
             return self._policy.resync if call is None or self._slot.stuck else max(0.0, call.deadline - now)
+        if self._has_moved:
+            return 0.0
         return max(0.0, min(now + self._policy.resync, *self._appointments(now)) - now)
 
     def _appointments(self, now: float) -> Iterable[float]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from rheostat._contract.backend import Parameter
 from rheostat._contract.options import Duration, FilePath, InvalidOptions
-from rheostat._contract.values import Seconds
+from rheostat._contract.values import Percent, Seconds
 from rheostat._core.processes import Processes
 from rheostat._core.rules import Limits, Setting
 
@@ -35,6 +35,8 @@ class Backoff(NamedTuple):
 
 
 _SECONDS = Parameter(Seconds, 0.0, min=0.0)
+_BURST = Parameter(Seconds, 10.0, min=1.0)
+_SHARE = Parameter(Percent, 0.0, min=0.0, max=100.0)
 _TEXT = Parameter(str, "")
 _PERCENT = Parameter(float, 100.0, min=0.0, max=100.0)
 
@@ -61,6 +63,21 @@ class Rollout(NamedTuple):
     percent: Annotated[Setting, _PERCENT] = _unused("rollout.percent", _PERCENT)
     by: Literal["instance"] = "instance"
     salt: str = ""
+
+
+BUDGET = "budget.cpu"
+"""The name of the setting without which there is no budget."""
+
+
+class BudgetPolicy(NamedTuple):
+    """The processor time that profiling may use: `cpu` percent of one core for each process (0: no budget).
+
+    `burst` is for how long the whole of it may be used at once. Used up, profiling pauses until that much is there
+    again, and goes on at a lower rate.
+    """
+
+    cpu: Annotated[Setting, _SHARE] = _unused(BUDGET, _SHARE)
+    burst: Annotated[Setting, _BURST] = _unused("budget.burst", _BURST)
 
 
 class DutyCycle(NamedTuple):
@@ -102,11 +119,12 @@ class Policy(NamedTuple):
     session: SessionPolicy = SessionPolicy()
     rollout: Rollout = Rollout()
     duty_cycle: DutyCycle = DutyCycle()
+    budget: BudgetPolicy = BudgetPolicy()
 
     @property
     def tunables(self) -> tuple[Setting, ...]:
         """The settings of the policy that are used; they may come from flags like those of the backend."""
-        used = (*self.session, self.rollout.percent, self.duty_cycle.on, self.duty_cycle.every)
+        used = (*self.session, self.rollout.percent, self.duty_cycle.on, self.duty_cycle.every, *self.budget)
         return tuple(each for each in used if each not in _UNUSED)
 
     def check(self) -> None:
@@ -119,4 +137,4 @@ class Policy(NamedTuple):
             raise InvalidOptions(too_small)
 
 
-_UNUSED = (*SessionPolicy(), Rollout().percent, DutyCycle().on, DutyCycle().every)
+_UNUSED = (*SessionPolicy(), Rollout().percent, DutyCycle().on, DutyCycle().every, *BudgetPolicy())

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.values import Value
+from rheostat._core.budget import Budget, Spending, look_again, spent
 from rheostat._core.desired import NO_SETTINGS, OFF, Adjustment, Desired
 from rheostat._core.fleet import place
 from rheostat._core.knowledge import NEVER_READ, Knowledge, overlay
@@ -13,6 +15,8 @@ from rheostat._core.policy import Policy
 from rheostat._core.rules import ENABLED, Resolution, Rules, resolve, resolve_setting
 from rheostat._core.transition import Cause
 
+_BURST: Final = 10.0
+"""Seconds, where there is a budget and nothing is said."""
 _WHOLE: Final = 100.0
 """Percent."""
 
@@ -29,18 +33,24 @@ class Facts(NamedTuple):
     now: float
     wall: float = 0.0
     instance: str = ""
+    used: float | None = None
+    """Seconds of processor time that sessions have used; None where that is not measured."""
+    runs: bool = False
+    rate: float | None = None
+    """That of the session that runs, if its cost grows with one."""
 
 
 class Memory(NamedTuple):
     """The part of a decision that the next one needs: `held` is the last good value of each setting.
 
     `enabled_since` is the moment (monotonic seconds) from which on the flags have said on, for the `session_id` that
-    they said.
+    they said. `spending` is what has been used of the budget.
     """
 
     held: Mapping[str, Value] = NO_SETTINGS
     enabled_since: float | None = None
     session_id: Value | None = None
+    spending: Spending | None = None
 
 
 class Verdict(NamedTuple):
@@ -72,6 +82,12 @@ class Case(NamedTuple):
         """The value of one of the policy's settings that is a span of time, or a share."""
         value = self.flags.tuned.get(name, 0.0)
         return float(value) if isinstance(value, int | float) else 0.0
+
+    @property
+    def budget(self) -> Budget | None:
+        """None if there is none."""
+        share = self.seconds("budget.cpu") / _WHOLE
+        return Budget(share, self.seconds("budget.burst") or _BURST) if share else None
 
 
 class Brake(NamedTuple):
@@ -111,13 +127,34 @@ def considered(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Ca
     reading = overlay([each for each in facts.layers if each.holds(lease, facts.now)] or facts.layers)
     held = memory.held
     flags = Resolution(OFF, held=held) if reading is None else resolve(rules, reading, held)
+    case = Case(rules, policy, facts, Memory(flags.held), flags)
+    spending = None
+    if (budget := case.budget) is not None and facts.used is not None:
+        spending = spent(memory.spending, budget, facts.now, facts.used, facts.rate)
+        flags = _capped(rules, flags, spending)
     if "session.max" not in flags.tuned:
-        return Case(rules, policy, facts, Memory(flags.held), flags)
+        return case._replace(memory=Memory(flags.held, spending=spending), flags=flags)
     session_id = flags.tuned.get("session.id")
     goes_on = memory.enabled_since is not None and memory.session_id == session_id
     since = memory.enabled_since if goes_on else facts.now
-    known = Memory(flags.held, since if flags.desired.on else None, session_id)
-    return Case(rules, policy, facts, known, flags)
+    known = Memory(flags.held, since if flags.desired.on else None, session_id, spending)
+    return case._replace(memory=known, flags=flags)
+
+
+def _capped(rules: Rules, flags: Resolution, spending: Spending) -> Resolution:
+    """The settings, with the rate that the budget has room for."""
+    asked = flags.desired.settings.get(rules.rate)
+    if not isinstance(asked, int | float) or asked <= spending.cap:
+        return flags
+    setting = next(each for each in rules.settings if each.name == rules.rate)
+    least = max((each.min for each in setting.limits if each.min is not None), default=0)
+    given = max(least, int(spending.cap) if setting.kind is int else spending.cap)
+    adjusted = Adjustment(rules.rate, asked, given, "budget")
+    others = tuple(each for each in flags.adjustments if each.setting != rules.rate)
+    return flags._replace(
+        desired=flags.desired._replace(settings=MappingProxyType({**flags.desired.settings, rules.rate: given})),
+        adjustments=(*others, adjusted),
+    )
 
 
 def brakes(case: Case) -> Iterator[tuple[Brake, Cause | None]]:
@@ -235,6 +272,23 @@ def _turn(case: Case) -> tuple[float, float, float]:
     return (case.facts.wall - phase) % every, on, every
 
 
+def _budget(case: Case) -> Cause | None:
+    """Profiling has used its part of the processor time."""
+    budget, spending = case.budget, case.memory.spending
+    if budget is None or spending is None or not spending.is_spent:
+        return None
+    return Cause(
+        "budget", detail=f"the budget of {budget.share:.3g} of a core is used up; it goes on when it is there again"
+    )
+
+
+def _next_reckoning(case: Case) -> float:
+    budget, spending = case.budget, case.memory.spending
+    if budget is None or spending is None:
+        return math.inf
+    return look_again(spending, budget, runs=case.facts.runs)
+
+
 PRECEDENCE: Final = (
     Brake("kill switch", _kill_switch),
     Brake("new source", _beginning),
@@ -243,6 +297,7 @@ PRECEDENCE: Final = (
     Brake("session", _session, _session_until),
     Brake("rollout", _rollout),
     Brake("duty cycle", _duty_cycle, _next_turn),
+    Brake("budget", _budget, _next_reckoning),
 )
 """The strongest first."""
 
@@ -255,6 +310,7 @@ _RELEASED: Final = {
     "session": "another session begins",
     "rollout": "the rollout has reached this instance",
     "duty_cycle": "it is this instance's turn",
+    "budget": "the budget is there again",
 }
 
 

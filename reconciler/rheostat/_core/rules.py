@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.text import printable
-from rheostat._contract.values import Seconds, Unreadable, Value, in_words, read_as
+from rheostat._contract.values import Percent, Seconds, Unreadable, Value, in_words, read_as
 from rheostat._core.desired import OFF, Adjustment, Desired
 
 Otherwise = Literal["default", "hold", "off"]
@@ -65,6 +65,8 @@ class Rules(NamedTuple):
     enabled: Setting
     settings: tuple[Setting, ...] = ()
     tunables: tuple[Setting, ...] = ()
+    rate: str = ""
+    """The setting with which the cost of a session grows, if there is one."""
 
     @property
     def all(self) -> tuple[Setting, ...]:
@@ -78,7 +80,7 @@ class Rules(NamedTuple):
 
 def _plain(kind: type | None) -> type:
     """The type to ask a product for; a span of time may be a text or a number."""
-    return object if kind is None or kind is Seconds else kind
+    return object if kind in (None, Seconds, Percent) else kind
 
 
 class Outcome(NamedTuple):
@@ -160,7 +162,7 @@ def _clamped(setting: Setting, held: Mapping[str, Value], raw: object, asked: Va
             as_float = float(value)
         except OverflowError:
             return _otherwise(setting, held, raw, "too large a number")
-        value = as_float if setting.kind in (float, Seconds) else value
+        value = as_float if setting.kind in (float, Seconds, Percent) else value
     adjustment = None if rule is None else Adjustment(setting.name, printable(raw), value, rule)
     return Outcome(value, adjustment, good=True)
 

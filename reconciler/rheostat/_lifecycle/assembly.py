@@ -14,6 +14,7 @@ from rheostat._control.loop import Loop
 from rheostat._core.state import State
 from rheostat._core.transition import Observer
 from rheostat._host.calls import Calls
+from rheostat._host.meter import Meter
 from rheostat._lifecycle.relayed_source import RelayedSource
 from rheostat._report.journal import Journal
 
@@ -26,6 +27,7 @@ class Surroundings(NamedTuple):
 
     `clock` gives monotonic seconds, `wall` those of the wall clock, `random` numbers in [0, 1). `calls` makes the
     backend's calls, `looks` the looks at its server, if there are to be any. `wake` asks for a step.
+    `meter` measures what sessions use of the processor.
     """
 
     clock: Callable[[], float]
@@ -34,6 +36,7 @@ class Surroundings(NamedTuple):
     wake: Callable[[], None]
     looks: Calls | None = None
     wall: Callable[[], float] = time.time
+    meter: Meter | None = None
 
 
 class Assembly(NamedTuple):

@@ -311,6 +311,7 @@ class Controller:
         """Raises `ConfigError`, and whatever a plug-in does."""
         from rheostat._control.delivery import THREAD_NAME as LOOKING
         from rheostat._host.calls import SpawnedCalls, ThreadedCalls
+        from rheostat._host.meter import Meter
         from rheostat._lifecycle.assembly import Surroundings, assemble
 
         surroundings = Surroundings(
@@ -319,6 +320,7 @@ class Controller:
             calls=ThreadedCalls(time.monotonic, self._exits.register_before_the_agent, lambda: self._closing),
             looks=SpawnedCalls(time.monotonic, LOOKING),
             wake=self._control.ring,
+            meter=Meter(),
         )
         inherited = None if self._fork is None else self._fork.parent_state
         identity = self._config.identity()

@@ -1,0 +1,70 @@
+"""The processor time that profiling may use: a bucket, filled at the budget's rate and drained by what was used."""
+
+import math
+from typing import Final, NamedTuple
+
+_AIM: Final = 0.9
+"""The part of the budget that a lower rate aims at, and that a higher one must be sure to keep."""
+_RAISE_AFTER: Final = 60.0
+"""Seconds in which less than half of the budget was used, before the rate is raised."""
+_RAISE: Final = 1.5
+_FULL: Final = 0.999
+"""The part of the bucket that counts as all of it: floats may never come to the rest."""
+_SOONEST: Final = 0.05
+_LATEST: Final = 1.0
+"""Seconds between looks at what a session uses."""
+
+
+class Budget(NamedTuple):
+    """`share` of one core, of which `burst` seconds may be used at once."""
+
+    share: float
+    burst: float
+
+    @property
+    def most(self) -> float:
+        """Seconds of processor time that the bucket holds."""
+        return self.share * self.burst
+
+
+class Spending(NamedTuple):
+    """The bucket's `level` at a moment, when `used` seconds of processor time had been used in all.
+
+    Once it `is_spent` profiling pauses until the bucket is full. The session's cost is judged from `since` on, when
+    `used_since` had been used. `cap` bounds the rate of the session.
+    """
+
+    level: float
+    at: float
+    used: float
+    since: float
+    used_since: float
+    is_spent: bool = False
+    cap: float = math.inf
+
+
+def spent(before: Spending | None, budget: Budget, now: float, used: float, rate: float | None) -> Spending:
+    """The bucket at `now`; `rate` is that of the session that runs, where its cost grows with one."""
+    if before is None:
+        return Spending(budget.most, now, used, now, used)
+    level = min(budget.most, before.level + budget.share * (now - before.at) - (used - before.used))
+    is_spent = level <= 0 or (before.is_spent and level < budget.most * _FULL)
+    after = before._replace(level=level, at=now, used=used, is_spent=is_spent)
+    if is_spent is not before.is_spent:
+        after = after._replace(since=now, used_since=used)
+    lasted = now - before.since
+    cost = (used - before.used_since) / lasted if lasted > 0 else 0.0
+    if is_spent and not before.is_spent and rate and cost > 0:
+        # One step in proportion: the rate is only the means, and the pause keeps the budget whatever it comes to.
+        return after._replace(cap=min(before.cap, rate * budget.share / cost * _AIM))
+    if not is_spent and before.cap < math.inf and lasted >= _RAISE_AFTER:
+        raised = before.cap * _RAISE if cost * _RAISE < budget.share * _AIM else before.cap
+        return after._replace(since=now, used_since=used, cap=raised)
+    return after
+
+
+def look_again(spending: Spending, budget: Budget, *, runs: bool) -> float:
+    """The moment of the next look: the end of a pause, or the soonest at which one core could use what is left."""
+    if spending.is_spent:
+        return spending.at + (budget.most - spending.level) / budget.share
+    return spending.at + min(_LATEST, max(_SOONEST, spending.level)) if runs else math.inf

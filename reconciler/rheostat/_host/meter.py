@@ -1,0 +1,83 @@
+"""The processor time of the native threads that a session has brought into the process."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+_THREAD_CLOCK: Final = 6
+"""Linux makes the clock of a thread's processor time out of its id and this."""
+
+_SETTLES: Final = 2.0
+"""Seconds from a start in which threads that appear are taken for the session's."""
+
+_Result = TypeVar("_Result")
+
+
+class Meter:
+    """Owns what sessions have used: the threads that appeared while each was started, and the calls themselves."""
+
+    def __init__(self) -> None:
+        self._clocks: dict[int, float] = {}
+        self._past = 0.0
+        self._before: set[int] | None = None
+        self._settles_at = 0.0
+        self.measures = True
+        """False once a session has brought no thread whose time could be told."""
+
+    def started(self, start: Callable[[], _Result]) -> Callable[[], _Result]:
+        """For the call's thread: start a session, and find its threads."""
+
+        def call() -> _Result:
+            before, began = _threads(), time.thread_time()
+            try:
+                return start()
+            finally:
+                self._settle()
+                self._before, self._settles_at = before, time.monotonic() + _SETTLES
+                self._past += time.thread_time() - began
+
+        return call
+
+    def stopped(self, stop: Callable[[], _Result]) -> Callable[[], _Result]:
+        """For the call's thread: stop the session, whose threads take their clocks with them."""
+
+        def call() -> _Result:
+            self.used()
+            began = time.thread_time()
+            try:
+                return stop()
+            finally:
+                self._past += time.thread_time() - began
+
+        return call
+
+    def used(self) -> float:
+        """Seconds in all."""
+        if self._before is not None:
+            self._find(self._before)
+        for tid in self._clocks:
+            # Of one that has ended the last reading counts.
+            with suppress(OSError):
+                self._clocks[tid] = time.clock_gettime((~tid << 3) | _THREAD_CLOCK)
+        return self._past + sum(self._clocks.values())
+
+    def _find(self, before: set[int]) -> None:
+        """Threads of a session may begin others a moment after it has been started."""
+        for tid in _threads() - before - {each.native_id for each in threading.enumerate()}:
+            self._clocks.setdefault(tid, 0.0)
+        if time.monotonic() > self._settles_at:
+            self._before = None
+            self.measures = bool(self._clocks)
+
+    def _settle(self) -> None:
+        self._past, self._clocks = self._past + sum(self._clocks.values()), {}
+
+
+def _threads() -> set[int]:
+    try:
+        return {int(each) for each in os.listdir("/proc/self/task")}
+    except OSError:
+        return set()

@@ -1,0 +1,63 @@
+"""The budget of processor time, with the real agent and many threads."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.children import PATIENCE, Child
+
+HOST = """\
+import json
+import sys
+import threading
+import time
+
+import rheostat
+
+forever = threading.Event()
+
+
+def deep(frames):
+    deep(frames - 1) if frames else forever.wait()
+
+
+for _ in range(200):
+    threading.Thread(target=deep, args=(10,), daemon=True).start()
+began = time.monotonic()
+
+
+def say(made):
+    line = {"to": str(made.to_state), "cause": made.cause.kind, "rate": made.settings.get("sample_rate")}
+    print(json.dumps({**line, "at": time.monotonic() - began, "used": time.process_time()}), flush=True)
+
+
+reconciler = rheostat.start("config.yaml", observers=[say])
+forever.wait()
+"""
+
+CONFIG = """\
+version: 1
+application: shop
+source: {{kind: yaml, path: flags.yaml}}
+backend: {{kind: pyroscope, server_address: "http://127.0.0.1:9", sampler: pyspy}}
+enabled: {{flag: "on", default: false}}
+settings: {{mode: {mode}, sample_rate: 100}}
+policy: {{budget: {{cpu: 20%, burst: 1s}}, cooldown: 0s, reach: 0s}}
+"""
+
+
+@pytest.mark.parametrize("mode", ["wall", "cpu"])
+def test_the_budget_pauses_a_session_that_costs_too_much_and_lowers_its_rate(tmp_path: Path, mode: str) -> None:
+    """100 Hz take a core with 200 threads: a fifth of one is there again some seconds later, for a lower rate."""
+    (tmp_path / "config.yaml").write_text(CONFIG.format(mode=mode))
+    (tmp_path / "flags.yaml").write_text("on: true\n")
+    (tmp_path / "host.py").write_text(HOST)
+    with Child([sys.executable, "host.py"], tmp_path) as child:
+        first, paused, second = (json.loads(child.out.next() or "") for _ in range(3))
+    assert ("running", 100) == (first["to"], first["rate"])
+    assert ("stopped", "budget") == (paused["to"], paused["cause"])
+    assert ("running", "budget") == (second["to"], second["cause"])
+    assert 1 <= second["rate"] < 60
+    assert second["used"] - first["used"] <= 0.2 * (second["at"] - first["at"]) + 0.2 + PATIENCE / 10
