@@ -13,6 +13,7 @@ from os import cpu_count
 from typing import Final
 
 from . import (
+    budgeting,
     endurance,
     fleet,
     forking,
@@ -58,6 +59,7 @@ _FAMILIES: Final = (
     keeping,
     reopening,
     sampling,
+    budgeting,
     serving,
     hanging,
 )

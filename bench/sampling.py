@@ -43,7 +43,7 @@ def with_rheostat(where: Path, seconds: float) -> float:
     import rheostat
 
     stage = _stage(where)
-    before = _idle_threads()
+    before = idle_threads(_THREADS)
     reconciler = rheostat.start(stage.config, strict=True)
     while reconciler.status().health.status != "healthy":
         time.sleep(0.01)
@@ -54,7 +54,7 @@ def with_naive(where: Path, seconds: float) -> float:
     from .naive import NaiveThread
 
     stage = _stage(where)
-    before = _idle_threads()
+    before = idle_threads(_THREADS)
     NaiveThread(stage.flags, NOBODY).poll()
     time.sleep(1.0)
     return _share(before, seconds)
@@ -67,30 +67,30 @@ def _stage(where: Path) -> Stage:
     return stage
 
 
-def _idle_threads() -> set[int]:
+def idle_threads(count: int) -> set[int]:
     """Begin them; gives all threads of the process."""
     forever = threading.Event()
 
     def deep(frames: int) -> None:
         deep(frames - 1) if frames else forever.wait()
 
-    for _ in range(_THREADS):
+    for _ in range(count):
         threading.Thread(target=deep, args=(_DEPTH,), daemon=True).start()
-    return _tasks()
+    return tasks()
 
 
-def _tasks() -> set[int]:
+def tasks() -> set[int]:
     return {int(each) for each in os.listdir("/proc/self/task")}
 
 
 def _share(before: set[int], seconds: float) -> float:
-    new = _tasks() - before
-    used, began = _cpu(new), time.monotonic()
+    new = tasks() - before
+    used, began = cpu_of(new), time.monotonic()
     time.sleep(seconds)
-    return (_cpu(new) - used) / (time.monotonic() - began)
+    return (cpu_of(new) - used) / (time.monotonic() - began)
 
 
-def _cpu(tids: Iterable[int]) -> float:
+def cpu_of(tids: Iterable[int]) -> float:
     """Seconds of processor time; of one that has ended, nothing."""
     total = 0.0
     for each in tids:

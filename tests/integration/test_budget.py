@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.children import PATIENCE, Child
+from support.children import PATIENCE, RHEOSTAT, Child, parsed
 
 HOST = """\
 import json
@@ -61,3 +61,21 @@ def test_the_budget_pauses_a_session_that_costs_too_much_and_lowers_its_rate(tmp
     assert ("running", "budget") == (second["to"], second["cause"])
     assert 1 <= second["rate"] < 60
     assert second["used"] - first["used"] <= 0.2 * (second["at"] - first["at"]) + 0.2 + PATIENCE / 10
+
+
+def test_a_budget_that_cannot_be_kept_is_said_once(tmp_path: Path) -> None:
+    """A backend without native threads of its own goes on, and nothing is made up."""
+    config = CONFIG.format(mode="wall").replace(
+        'kind: pyroscope, server_address: "http://127.0.0.1:9", sampler: pyspy', "kind: noop"
+    )
+    (tmp_path / "config.yaml").write_text(config)
+    (tmp_path / "flags.yaml").write_text("on: true\n")
+    (tmp_path / "app.py").write_text("import sys; sys.stdin.read()\n")
+    run = [*RHEOSTAT, "run", "--config", "config.yaml", "--log", "json", "--", sys.executable, "app.py"]
+    with Child(run, tmp_path) as child:
+        assert "the budget is not kept" in child.event("not_measured")["message"]
+        (tmp_path / "flags.yaml").write_text("on: false\n")
+        child.event("transition", to="stopped")
+        assert child.finish() == 0
+        assert not [line for line in child.err.seen if parsed(line).get("event") == "adjusted"]
+        assert 1 == sum(parsed(line).get("event") == "not_measured" for line in child.err.seen)

@@ -527,6 +527,7 @@ def test_plan_knows_the_kill_switch(folder: Path) -> None:
         "session",
         "rollout",
         "duty cycle",
+        "budget",
         "flags",
     ] == [line.partition("  ")[0] for line in deciders.splitlines()]
     assert re.search("^kill switch +off: the kill switch is set$", deciders, re.MULTILINE)

@@ -318,6 +318,20 @@ LEASE: Final = [
         "(case.facts.wall - phase) % every",
         "case.facts.wall % every",
     ),
+    Mutant("the budget is no brake", "precedence", '    Brake("budget", _budget, _next_reckoning),\n', ""),
+    Mutant(
+        "a pause ends at once",
+        "budget",
+        "level <= 0 or (before.is_spent and level < budget.most * _FULL)",
+        "level <= 0",
+    ),
+    Mutant("what was used is forgotten", "budget", " - (used - before.used)", ""),
+    Mutant("the bucket has no bottom", "budget", "level = min(budget.most, ", "level = max(budget.most, "),
+    Mutant(
+        "the rate is never lowered", "budget", "if is_spent and not before.is_spent and rate and cost > 0:", "if False:"
+    ),
+    Mutant("the rate is never raised", "budget", "before.cap * _RAISE if cost", "before.cap if cost"),
+    Mutant("a lower rate keeps no least", "precedence", "given = max(least, ", "given = max(0, "),
     Mutant("all instances have one place", "fleet", "{salt}\\0{instance}", "{salt}"),
     Mutant(
         "a policy's flag that says off does not turn profiling off",
@@ -577,7 +591,7 @@ LOOP: Final = [
     Mutant(
         "the end of the lease is not noticed",
         "loop",
-        "if seen is self._seen and now < self._verdict.until:",
+        "if seen is self._seen and now < self._verdict.until and not self._has_moved:",
         "if seen is self._seen:",
     ),
     Mutant("the end of the lease is slept over", "loop", "        yield self._verdict.until\n", ""),

@@ -26,7 +26,7 @@ PROPERTIES: Final = (
 )
 """Those of one function of the core first, those of the whole loop last."""
 
-PURE: Final = ("desired", "fleet", "values", "text", "rules", "knowledge", "precedence", "next_step")
+PURE: Final = ("budget", "desired", "fleet", "values", "text", "rules", "knowledge", "precedence", "next_step")
 
 AT_ONCE: Final = 2
 LONGEST: Final = 900.0

@@ -158,7 +158,7 @@ class Loop:
     def _facts(self, seen: Seen, now: float) -> Facts:
         runs = self._history.state is not State.STOPPED
         rate = self._session.settings.get(self._rules.rate) if runs else None
-        used = self._meter.used() if self._meter is not None else None
+        used = self._used()
         return Facts(
             seen.layers,
             seen.killed,
@@ -169,6 +169,19 @@ class Loop:
             runs,
             float(rate) if isinstance(rate, int | float) else None,
         )
+
+    def _used(self) -> float | None:
+        if self._meter is None:
+            return None
+        used = self._meter.used()
+        if self._meter.measures:
+            return used
+        text = (
+            "the session has no native threads of its own, so what it uses of the processor cannot be told: "
+            "the service is not affected, and the budget is not kept"
+        )
+        self._journal.once("not_measured", text, about="budget")
+        return None
 
     def _follow(self, verdict: Verdict, now: float) -> None:
         before, self._verdict = self._verdict, verdict

@@ -14,6 +14,7 @@ EventName = Literal[
     "invalid_config",
     "kill_switch_unreadable",
     "no_threads",
+    "not_measured",
     "observer_failed",
     "other_profiler",
     "recovered",
