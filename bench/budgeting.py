@@ -48,12 +48,12 @@ def with_rheostat(where: Path, count: int, seconds: float) -> float:
     rheostat.start(stage.config, strict=True)
     time.sleep(_FIRST)
     used, ended = 0.0, time.monotonic() + seconds
-    clocks: dict[int, float] = {}
+    clocks = {tid: cpu_of([tid]) for tid in tasks() - before}
     # Sessions come and go, and take their threads' clocks with them.
     while (now := time.monotonic()) < ended:
         for tid in tasks() - before:
             clock = cpu_of([tid])
-            used += max(0.0, clock - clocks.get(tid, clock if not clocks else 0.0))
+            used += max(0.0, clock - clocks.get(tid, 0.0))
             clocks[tid] = max(clock, clocks.get(tid, 0.0))
         time.sleep(min(0.05, ended - now))
     return used / seconds
