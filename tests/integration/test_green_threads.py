@@ -245,3 +245,50 @@ def test_the_hub_waits_for_no_import_of_ours(tmp_path: Path) -> None:
         assert "went on" == child.out.next()
         assert child.process.wait(PATIENCE) == 0
         assert ["logged meanwhile"] == child.err.rest()
+
+
+REPLACED = """\
+from gevent import monkey
+monkey.patch_all()
+import os
+import time
+
+import gevent
+
+import rheostat
+
+told = []
+reconciler = rheostat.start("config.yaml", observers=[lambda made: told.append(made.to_state)])
+
+
+def until(count):
+    while len(told) < count:
+        time.sleep(0.005)
+
+
+until(1)
+gevent.get_hub().destroy(destroy_loop=True)
+for count, flags in ((2, "false"), (3, "true"), (4, "false")):
+    time.sleep(0.005)
+    with open("flags.new", "w") as file:
+        file.write(f"profiling_enabled: {flags}\\n")
+    os.replace("flags.new", "flags.yaml")
+    state = {"true": "running", "false": "stopped"}[flags]
+    while str(reconciler.status().state) != state:
+        time.sleep(0.005)
+until(4)
+print([each.value for each in told], flush=True)
+reconciler.stop(5)
+"""
+
+
+def test_an_application_may_do_away_with_its_hub(tmp_path: Path) -> None:
+    """What was told is told by the next one, in its order."""
+    source = {"kind": "yaml", "path": "flags.yaml", "poll_interval": "10ms"}
+    (tmp_path / "config.yaml").write_text(json.dumps({**CONFIG, "source": source}))
+    (tmp_path / "flags.yaml").write_text("profiling_enabled: true\n")
+    (tmp_path / "host.py").write_text(REPLACED)
+    with Child([sys.executable, "host.py"], tmp_path) as child:
+        assert "['running', 'stopped', 'running', 'stopped']" == child.out.next()
+        assert child.process.wait(PATIENCE) == 0
+        assert [] == child.err.rest()

@@ -168,8 +168,8 @@ class Green(Execution):
             self._is_called = True
             if self._hub is None and not self._finds_hub():
                 self._look_for_hub()
-            elif self._hub is not None:
-                self._library.call_soon(self._hub, self._hear)
+            else:
+                self._call_hub()
 
     def _look_for_hub(self) -> None:
         if not self._is_looking:
@@ -182,7 +182,14 @@ class Green(Execution):
             looks += 1
             native.sleep(_FIND_AGAIN if looks < _LOOKS else _FIND_SELDOM)
         self._is_looking = False
-        self._library.call_soon(self._hub, self._hear)
+        self._call_hub()
+
+    def _call_hub(self) -> None:
+        try:
+            self._library.call_soon(self._hub, self._hear)
+        # The application has done away with it, and may have made another: that is found when there is more to tell.
+        except Exception:
+            self._hub, self._is_called = None, False
 
     def _finds_hub(self) -> bool:
         """It belongs to its native thread, where it is looked for: nearly always it is what waits there, at rest."""
