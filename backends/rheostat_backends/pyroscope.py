@@ -42,6 +42,9 @@ _THREADS: Final = "rheostat-agent"
 """How the kernel calls the threads of a session: they inherit the name from the thread that starts it."""
 _WALL: Final = "mode wall sees no green thread but the one that runs: those that wait are on no thread's stack"
 _OWN_NAME: Final = "/proc/thread-self/comm"
+_SAMPLE: Final = 0.0003
+_SAMPLE_OF_THREAD: Final = 0.0002
+"""Seconds of processor time that a sample takes, and each thread of it in mode wall."""
 _THREAD_CLOCK: Final = 6
 """Linux makes the clock of a thread's processor time out of its id and this."""
 _MISSED: Final = 0.1
@@ -361,6 +364,13 @@ class PyroscopeBackend:
         wrong = _wrong_tags(identity.tags)
         if wrong:
             raise PermanentError(f"tags: expected {wrong}")
+
+    @classmethod
+    def estimate(cls, settings: Mapping[str, Value], threads: int) -> float:
+        """Measured, with stacks ten frames deep."""
+        each_sample = _SAMPLE + _SAMPLE_OF_THREAD * (threads if settings.get("mode") == "wall" else 0)
+        rate = settings.get("sample_rate", 20)
+        return each_sample * rate if isinstance(rate, int | float) else 0.0
 
     @classmethod
     def remarks(cls, settings: Mapping[str, Value]) -> Iterable[str]:

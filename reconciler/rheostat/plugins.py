@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rheostat._contract.backend import (
         Backend,
         BackendError,
+        Estimating,
         Health,
         Parameter,
         PermanentError,
@@ -38,6 +39,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "Duration",
+    "Estimating",
     "FilePath",
     "FlagSource",
     "Health",
@@ -72,8 +74,8 @@ __all__ = [
 _MODULES = {
     "_config.flagfile": ["flag_names", "parse_flags"],
     "_contract.backend": [
-        "Backend", "BackendError", "Health", "Parameter", "PermanentError", "Probing", "Reachable", "Remarking",
-        "TemporaryError",
+        "Backend", "BackendError", "Estimating", "Health", "Parameter", "PermanentError", "Probing", "Reachable",
+        "Remarking", "TemporaryError",
     ],
     "_contract.flagsource": ["FlagSource", "KnowsFlags", "NotReady", "Reading", "SourceUnavailable"],
     "_contract.hostobject": ["HostObject", "is_inherited"],

@@ -2,9 +2,9 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from support.children import PATIENCE, RHEOSTAT, Child, parsed
 
@@ -48,19 +48,31 @@ policy: {{budget: {{cpu: 20%, burst: 1s}}, cooldown: 0s, reach: 0s}}
 """
 
 
-@pytest.mark.parametrize("mode", ["wall", "cpu"])
-def test_the_budget_pauses_a_session_that_costs_too_much_and_lowers_its_rate(tmp_path: Path, mode: str) -> None:
+@contextmanager
+def host(folder: Path, mode: str) -> Iterator[Child]:
+    (folder / "config.yaml").write_text(CONFIG.format(mode=mode))
+    (folder / "flags.yaml").write_text("on: true\n")
+    (folder / "host.py").write_text(HOST)
+    with Child([sys.executable, "host.py"], folder) as child:
+        yield child
+
+
+def test_the_budget_pauses_a_session_that_costs_too_much_and_lowers_its_rate(tmp_path: Path) -> None:
     """100 Hz take a core with 200 threads: a fifth of one is there again some seconds later, for a lower rate."""
-    (tmp_path / "config.yaml").write_text(CONFIG.format(mode=mode))
-    (tmp_path / "flags.yaml").write_text("on: true\n")
-    (tmp_path / "host.py").write_text(HOST)
-    with Child([sys.executable, "host.py"], tmp_path) as child:
+    with host(tmp_path, "cpu") as child:
         first, paused, second = (json.loads(child.out.next() or "") for _ in range(3))
     assert ("running", 100) == (first["to"], first["rate"])
     assert ("stopped", "budget") == (paused["to"], paused["cause"])
     assert ("running", "budget") == (second["to"], second["cause"])
     assert 1 <= second["rate"] < 60
     assert second["used"] - first["used"] <= 0.2 * (second["at"] - first["at"]) + 0.2 + PATIENCE / 10
+
+
+def test_the_first_rate_is_what_may_fit(tmp_path: Path) -> None:
+    """As the backend guesses by the threads that there are: nobody has measured yet."""
+    with host(tmp_path, "wall") as child:
+        first = json.loads(child.out.next() or "")
+    assert ("running", 4) == (first["to"], first["rate"])
 
 
 def test_a_budget_that_cannot_be_kept_is_said_once(tmp_path: Path) -> None:

@@ -179,13 +179,28 @@ def test_a_rate_that_costs_too_much_is_lowered_in_one_step_and_raised_slowly() -
     assert pytest.approx(3.6 * 1.5 * 1.5) == spending.cap
 
 
+@pytest.mark.parametrize(
+    ("cost", "given_rate"), [(0.5, 4), (0.02, 100), (40.0, 1), (float("nan"), 100), ("much", 100), (None, 100)]
+)
+def test_before_anything_is_measured_the_backends_guess_counts(cost: Any, given_rate: int) -> None:
+    """Whatever it gives; what has been measured counts more."""
+    rate = Setting("rate", int, 100, limits=(Limits("hard limit", 1, 1000),))
+    guess = None if cost is None else lambda settings, threads: cost
+    rules = Rules(RULES.enabled, (rate,), (tuned("budget.cpu", Percent, 2.0),), rate="rate", estimate=guess)
+    facts = Facts([Knowledge(Reading(ON))], killed=False, now=10.0, used=0.0)
+    first = decide(rules, SHARED, facts, Memory())
+    assert given_rate == first.desired.settings["rate"]
+    later = decide(rules._replace(estimate=None), SHARED, facts._replace(now=20.0, used=0.01), first.memory)
+    assert given_rate == later.desired.settings["rate"]
+
+
 def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:
     """With the backend's least rate as its end; without a measurement nothing is taken."""
     rate = Setting("rate", int, 100, limits=(Limits("hard limit", 1, 1000),))
     rules = Rules(RULES.enabled, (rate,), (tuned("budget.cpu", Percent, 2.0),), rate="rate")
-    facts = Facts([Knowledge(Reading(ON))], killed=False, now=10.0, used=0.0)
+    facts = Facts([Knowledge(Reading(ON))], killed=False, now=10.0, used=1.0)
     for cap, left in ((3.9, 3), (0.2, 1), (500.0, 100)):
-        memory = Memory(spending=Spending(0.2, 10.0, 0.0, 10.0, 0.0, cap=cap))
+        memory = Memory(spending=Spending(0.2, 10.0, 1.0, 10.0, 1.0, cap=cap))
         found = decide(rules, SHARED, facts, memory)
         assert left == found.desired.settings["rate"]
         assert [("budget", left)] * (left < 100) == [(each.rule, each.given) for each in found.adjustments]

@@ -289,7 +289,7 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
     try:
         rules = compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
         grows = getattr(backend.cls, "cost_grows_with", "")
-        rules = rules and rules._replace(rate=grows)
+        rules = rules and rules._replace(rate=grows, estimate=getattr(backend.cls, "estimate", None))
         return rules and with_tunables(rules, sections.tunables, sections.policy, decoder)
     except TooManyProblems:
         raise

@@ -104,6 +104,21 @@ Remarking.__module__ = "rheostat.plugins"
 
 
 @runtime_checkable
+class Estimating(Protocol):
+    """The part of a backend beside `Backend` that can tell beforehand what a session will cost."""
+
+    @classmethod
+    def estimate(cls, settings: Mapping[str, Value], threads: int) -> float:
+        """The share of one core that a session with these settings takes in a process with so many threads.
+
+        Only a first guess, for a start under a budget: what the session really takes is measured.
+        """
+
+
+Estimating.__module__ = "rheostat.plugins"
+
+
+@runtime_checkable
 class Probing(Protocol):
     """The part of a backend beside `Backend` that can tell whether its session is alive."""
 

@@ -6,6 +6,7 @@ every change. The loop owns no thread, clock or randomness; whoever steps it bri
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -167,6 +168,7 @@ class Loop:
             self._identity.instance,
             used,
             runs,
+            1 if self._meter is None else threading.active_count(),
             float(rate) if isinstance(rate, int | float) else None,
         )
 

@@ -36,6 +36,7 @@ class Facts(NamedTuple):
     used: float | None = None
     """Seconds of processor time that sessions have used; None where that is not measured."""
     runs: bool = False
+    threads: int = 1
     rate: float | None = None
     """That of the session that runs, if its cost grows with one."""
 
@@ -131,6 +132,8 @@ def considered(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Ca
     spending = None
     if (budget := case.budget) is not None and facts.used is not None:
         spending = spent(memory.spending, budget, facts.now, facts.used, facts.rate)
+        if not spending.used:
+            spending = spending._replace(cap=_guessed(rules, flags, facts, budget))
         flags = _capped(rules, flags, spending)
     if "session.max" not in flags.tuned:
         return case._replace(memory=Memory(flags.held, spending=spending), flags=flags)
@@ -139,6 +142,19 @@ def considered(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Ca
     since = memory.enabled_since if goes_on else facts.now
     known = Memory(flags.held, since if flags.desired.on else None, session_id, spending)
     return case._replace(memory=known, flags=flags)
+
+
+def _guessed(rules: Rules, flags: Resolution, facts: Facts, budget: Budget) -> float:
+    """The rate that the budget may have room for, before anything has been measured."""
+    asked = flags.desired.settings.get(rules.rate)
+    if rules.estimate is None or not isinstance(asked, int | float):
+        return math.inf
+    try:
+        cost = float(rules.estimate(flags.desired.settings, facts.threads))
+    # Third-party code, and no more than a guess.
+    except Exception:
+        return math.inf
+    return asked * budget.share / cost if cost > budget.share else math.inf
 
 
 def _capped(rules: Rules, flags: Resolution, spending: Spending) -> Resolution:

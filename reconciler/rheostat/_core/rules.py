@@ -1,6 +1,6 @@
 """From raw flag values to desired state: pure functions over frozen data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
@@ -67,6 +67,8 @@ class Rules(NamedTuple):
     tunables: tuple[Setting, ...] = ()
     rate: str = ""
     """The setting with which the cost of a session grows, if there is one."""
+    estimate: Callable[[Mapping[str, Value], int], float] | None = None
+    """The backend's guess at the share of a core that a session takes, by its settings and the process's threads."""
 
     @property
     def all(self) -> tuple[Setting, ...]:
