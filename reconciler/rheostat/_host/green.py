@@ -144,7 +144,10 @@ class Green(Execution):
                 outcome.append(_raising(error))
             ended.open()
 
-        native.start_new_thread(body, ())
+        try:
+            native.start_new_thread(body, ())
+        except RuntimeError:
+            return function()
         while not ended.is_open:
             # The application's own, which lets other green threads run.
             time.sleep(_LOOK_AGAIN)
@@ -174,7 +177,11 @@ class Green(Execution):
     def _look_for_hub(self) -> None:
         if not self._is_looking:
             self._is_looking = True
-            native.start_new_thread(self._keep_looking, ())
+            try:
+                native.start_new_thread(self._keep_looking, ())
+            # The kernel has no thread for us, or the process is at its end: the next call tries again, or the exit.
+            except RuntimeError:
+                self._is_looking = self._is_called = False
 
     def _keep_looking(self) -> None:
         looks = 0
