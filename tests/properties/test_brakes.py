@@ -13,7 +13,7 @@ from rheostat._contract.values import Percent, Seconds
 from rheostat._core.budget import Budget, Spending, look_again, spent
 from rheostat._core.fleet import place
 from rheostat._core.knowledge import Knowledge
-from rheostat._core.policy import DutyCycle, Policy, Rollout, SessionPolicy
+from rheostat._core.policy import BudgetPolicy, DutyCycle, Policy, Rollout, SessionPolicy
 from rheostat._core.precedence import Facts, Memory, Verdict, decide
 from rheostat._core.rules import Limits, Rules, Setting
 from rheostat.plugins import Reading
@@ -192,6 +192,26 @@ def test_before_anything_is_measured_the_backends_guess_counts(cost: Any, given_
     assert given_rate == first.desired.settings["rate"]
     later = decide(rules._replace(estimate=None), SHARED, facts._replace(now=20.0, used=0.01), first.memory)
     assert given_rate == later.desired.settings["rate"]
+
+
+def test_a_budget_that_stops_waits_for_off_and_on_again() -> None:
+    """Not for the time that is there again, and at no lower rate."""
+    policy = SHARED._replace(budget=BudgetPolicy(tuned("budget.cpu", Percent, 2.0), action="stop"))
+    rules = RULES._replace(tunables=policy.tunables)
+
+    def seen(now: float, used: float, memory: Memory, on: bool = True) -> Verdict:
+        facts = Facts([Knowledge(Reading({"on": on}))], killed=False, now=now, used=used, runs=True, rate=100.0)
+        return decide(rules, policy, facts, memory)
+
+    first = seen(0.0, 0.0, NOTHING)
+    ended = seen(1.0, 0.9, first.memory)
+    assert (True, False, math.inf) == (first.desired.on, ended.desired.on, ended.until)
+    later = seen(1e6, 0.9, ended.memory)
+    assert not later.desired.on
+    again = seen(1e6 + 1, 0.9, seen(1e6, 0.9, later.memory, on=False).memory)
+    assert again.desired.on
+    assert again.memory.spending is not None
+    assert math.inf == again.memory.spending.cap
 
 
 def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:

@@ -73,11 +73,12 @@ class BudgetPolicy(NamedTuple):
     """The processor time that profiling may use: `cpu` percent of one core for each process (0: no budget).
 
     `burst` is for how long the whole of it may be used at once. Used up, profiling pauses until that much is there
-    again, and goes on at a lower rate.
+    again, and goes on at a lower rate; or it stops, until the flags are off and on again.
     """
 
     cpu: Annotated[Setting, _SHARE] = _unused(BUDGET, _SHARE)
     burst: Annotated[Setting, _BURST] = _unused("budget.burst", _BURST)
+    action: Literal["reduce", "stop"] = "reduce"
 
 
 class DutyCycle(NamedTuple):
@@ -124,7 +125,7 @@ class Policy(NamedTuple):
     @property
     def tunables(self) -> tuple[Setting, ...]:
         """The settings of the policy that are used; they may come from flags like those of the backend."""
-        used = (*self.session, self.rollout.percent, self.duty_cycle.on, self.duty_cycle.every, *self.budget)
+        used = (*self.session, self.rollout.percent, self.duty_cycle.on, self.duty_cycle.every, *self.budget[:2])
         return tuple(each for each in used if each not in _UNUSED)
 
     def check(self) -> None:
@@ -137,4 +138,4 @@ class Policy(NamedTuple):
             raise InvalidOptions(too_small)
 
 
-_UNUSED = (*SessionPolicy(), Rollout().percent, DutyCycle().on, DutyCycle().every, *BudgetPolicy())
+_UNUSED = (*SessionPolicy(), Rollout().percent, DutyCycle().on, DutyCycle().every, *BudgetPolicy()[:2])

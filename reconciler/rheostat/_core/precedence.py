@@ -132,7 +132,11 @@ def considered(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Ca
     spending = None
     if (budget := case.budget) is not None and facts.used is not None:
         spending = spent(memory.spending, budget, facts.now, facts.used, facts.rate)
-        if not spending.used:
+        if policy.budget.action == "stop":
+            was_spent = memory.spending is not None and memory.spending.is_spent
+            stays_off = flags.desired.on and (was_spent or spending.is_spent)
+            spending = spending._replace(is_spent=stays_off, cap=math.inf)
+        elif not spending.used:
             spending = spending._replace(cap=_guessed(rules, flags, facts, budget))
         flags = _capped(rules, flags, spending)
     if "session.max" not in flags.tuned:
@@ -293,14 +297,16 @@ def _budget(case: Case) -> Cause | None:
     budget, spending = case.budget, case.memory.spending
     if budget is None or spending is None or not spending.is_spent:
         return None
-    return Cause(
-        "budget", detail=f"the budget of {budget.share:.3g} of a core is used up; it goes on when it is there again"
-    )
+    stops = case.policy.budget.action == "stop"
+    again = "off and on again begins anew" if stops else "it goes on when it is there again"
+    return Cause("budget", detail=f"the budget of {budget.share:.3g} of a core is used up; {again}")
 
 
 def _next_reckoning(case: Case) -> float:
     budget, spending = case.budget, case.memory.spending
     if budget is None or spending is None:
+        return math.inf
+    if spending.is_spent and case.policy.budget.action == "stop":
         return math.inf
     return look_again(spending, budget, runs=case.facts.runs)
 
