@@ -836,9 +836,15 @@ class Usual(NamedTuple):
     """Seconds from the signal to the end."""
     threads: int
     """Of its master."""
+    noise: frozenset[str]
+    """Lines that it makes somebody read by itself, with any number in the place of each."""
 
 
 _USUAL: Final[dict[tuple[str, tuple[str, ...]], Usual]] = {}
+
+
+def numberless(line: str) -> str:
+    return re.sub(r"\d+", "0", line)
 
 
 def usual(row: Row, folder: Path) -> Usual:
@@ -849,7 +855,8 @@ def usual(row: Row, folder: Path) -> Usual:
         with Service(row.bare, folder) as service:
             service.workers(row.processes)
             before = threads(service.master)
-            _USUAL[key] = Usual(*service.end(), before)
+            code, took = service.end()
+            _USUAL[key] = Usual(code, took, before, frozenset(map(numberless, service.noise())))
     return _USUAL[key]
 
 
