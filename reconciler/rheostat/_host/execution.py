@@ -49,6 +49,16 @@ class Execution:
         raise NotImplementedError
 
 
+class _Handle:
+    """Of a thread that CPython has taken care of by itself in the child of a fork."""
+
+    def _set_done(self, *_: object, **__: object) -> None:
+        return
+
+
+_HANDLE = _Handle()
+
+
 class Threads(Execution):
     """Daemon threads that the application can see by their names; everything is called where it is asked for."""
 
@@ -63,6 +73,8 @@ class Threads(Execution):
                 native.block_forever()
 
         thread = threading.Thread(target=run, name=name, daemon=True)
+        # On CPython 3.13 gevent's hook of a fork takes the handle of each thread for one of its own, and this for it.
+        thread._DummyThread__ghandle = _HANDLE  # type: ignore[attr-defined]
         thread.start()
         return thread.join
 
