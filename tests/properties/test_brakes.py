@@ -171,6 +171,8 @@ def test_a_rate_that_costs_too_much_is_lowered_in_one_step_and_raised_slowly() -
     spending = spent(None, BUDGET, 0.0, 0.0, 100.0)
     spending = spent(spending, BUDGET, 1.0, 0.5, 100.0)
     assert (True, pytest.approx(3.6)) == (spending.is_spent, spending.cap)
+    # Half of it is no end of the pause: what follows would be as short.
+    assert spent(spending, BUDGET, 1.0 + 0.38 / 0.02, 0.5, None).is_spent
     spending = spent(spending, BUDGET, 1.0 + 0.48 / 0.02, 0.5, None)
     assert not spending.is_spent
     began = spending.at
