@@ -328,7 +328,10 @@ LEASE: Final = [
     Mutant("what was used is forgotten", "budget", " - (used - before.used)", ""),
     Mutant("the bucket has no bottom", "budget", "level = min(budget.most, ", "level = max(budget.most, "),
     Mutant(
-        "the rate is never lowered", "budget", "if is_spent and not before.is_spent and rate and cost > 0:", "if False:"
+        "the rate is never lowered",
+        "budget",
+        "if is_spent and not before.is_spent and rate and rate == before.rate and cost > 0:",
+        "if False:",
     ),
     Mutant("the rate is never raised", "budget", "before.cap * _RAISE if cost", "before.cap if cost"),
     Mutant("a lower rate keeps no least", "precedence", "given = max(least, ", "given = max(0, "),

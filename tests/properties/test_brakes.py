@@ -216,6 +216,16 @@ def test_a_budget_that_stops_waits_for_off_and_on_again() -> None:
     assert math.inf == again.memory.spending.cap
 
 
+def test_the_time_before_a_session_is_no_part_of_its_cost() -> None:
+    """A process that was off for an hour is slowed by what the session costs, and off it earns no higher rate."""
+    spending = spent(spent(None, BUDGET, 0.0, 0.0, None), BUDGET, 3600.0, 0.0, 100.0)
+    spending = spent(spending, BUDGET, 3601.0, 0.5, 100.0)
+    assert (True, pytest.approx(3.6)) == (spending.is_spent, spending.cap)
+    assert pytest.approx(3.6) == spent(spending, BUDGET, 7200.0, 0.5, None).cap
+    off = spent(spending, BUDGET, 7200.0, 0.5, None)
+    assert pytest.approx(3.6) == spent(off, BUDGET, 9000.0, 0.5, None).cap
+
+
 def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:
     """With the backend's least rate as its end; without a measurement nothing is taken."""
     rate = Setting("rate", int, 100, limits=(Limits("hard limit", 1, 1000),))

@@ -6,7 +6,6 @@ every change. The loop owns no thread, clock or randomness; whoever steps it bri
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -28,6 +27,7 @@ from rheostat._core.rules import Rules
 from rheostat._core.start_gate import StartGate
 from rheostat._core.state import State, Trigger
 from rheostat._core.transition import Cause, Observer
+from rheostat._host import native
 from rheostat._host.calls import Calls, Returned
 from rheostat._host.meter import Meter
 from rheostat._report.journal import Journal
@@ -168,7 +168,7 @@ class Loop:
             self._identity.instance,
             used,
             runs,
-            1 if self._meter is None else threading.active_count(),
+            1 if self._meter is None else len(native.known_threads()),
             float(rate) if isinstance(rate, int | float) else None,
         )
 

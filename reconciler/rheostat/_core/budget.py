@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 _AIM: Final = 0.9
 """The part of the budget that a lower rate aims at, and that a higher one must be sure to keep."""
 _RAISE_AFTER: Final = 60.0
-"""Seconds in which less than half of the budget was used, before the rate is raised."""
+"""Seconds in which little enough was used, before the rate is raised."""
 _RAISE: Final = 1.5
 _FULL: Final = 0.999
 """The part of the bucket that counts as all of it: floats may never come to the rest."""
@@ -30,8 +30,8 @@ class Budget(NamedTuple):
 class Spending(NamedTuple):
     """The bucket's `level` at a moment, when `used` seconds of processor time had been used in all.
 
-    Once it `is_spent` profiling pauses until the bucket is full. The session's cost is judged from `since` on, when
-    `used_since` had been used. `cap` bounds the rate of the session.
+    Once it `is_spent` profiling pauses until the bucket is full. The cost of the session, which has `rate`, is judged
+    from `since` on, when `used_since` had been used. `cap` bounds the rate of the sessions to come.
     """
 
     level: float
@@ -39,6 +39,7 @@ class Spending(NamedTuple):
     used: float
     since: float
     used_since: float
+    rate: float | None = None
     is_spent: bool = False
     cap: float = math.inf
 
@@ -46,18 +47,18 @@ class Spending(NamedTuple):
 def spent(before: Spending | None, budget: Budget, now: float, used: float, rate: float | None) -> Spending:
     """The bucket at `now`; `rate` is that of the session that runs, where its cost grows with one."""
     if before is None:
-        return Spending(budget.most, now, used, now, used)
+        return Spending(budget.most, now, used, now, used, rate)
     level = min(budget.most, before.level + budget.share * (now - before.at) - (used - before.used))
     is_spent = level <= 0 or (before.is_spent and level < budget.most * _FULL)
     after = before._replace(level=level, at=now, used=used, is_spent=is_spent)
-    if is_spent is not before.is_spent:
-        after = after._replace(since=now, used_since=used)
+    if is_spent is not before.is_spent or rate != before.rate:
+        after = after._replace(since=now, used_since=used, rate=rate)
     lasted = now - before.since
     cost = (used - before.used_since) / lasted if lasted > 0 else 0.0
-    if is_spent and not before.is_spent and rate and cost > 0:
+    if is_spent and not before.is_spent and rate and rate == before.rate and cost > 0:
         # One step in proportion: the rate is only the means, and the pause keeps the budget whatever it comes to.
         return after._replace(cap=min(before.cap, rate * budget.share / cost * _AIM))
-    if not is_spent and before.cap < math.inf and lasted >= _RAISE_AFTER:
+    if not is_spent and rate and rate == before.rate and before.cap < math.inf and lasted >= _RAISE_AFTER:
         raised = before.cap * _RAISE if cost * _RAISE < budget.share * _AIM else before.cap
         return after._replace(since=now, used_since=used, cap=raised)
     return after

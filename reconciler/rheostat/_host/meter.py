@@ -1,11 +1,12 @@
 """The processor time of the native threads that a session has brought into the process."""
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
+
+from rheostat._host import native
 
 _THREAD_CLOCK: Final = 6
 """Linux makes the clock of a thread's processor time out of its id and this."""
@@ -58,22 +59,23 @@ class Meter:
         """Seconds in all."""
         if self._before is not None:
             self._find(self._before)
-        for tid in self._clocks:
+        # A call's thread and the control thread may be here at once: each looks at a copy.
+        for tid in list(self._clocks):
             # Of one that has ended the last reading counts.
             with suppress(OSError):
                 self._clocks[tid] = time.clock_gettime((~tid << 3) | _THREAD_CLOCK)
-        return self._past + sum(self._clocks.values())
+        return self._past + sum(list(self._clocks.values()))
 
     def _find(self, before: set[int]) -> None:
         """Threads of a session may begin others a moment after it has been started."""
-        for tid in _threads() - before - {each.native_id for each in threading.enumerate()}:
+        for tid in _threads() - before - {each.native_id for each in native.known_threads()}:
             self._clocks.setdefault(tid, 0.0)
         if time.monotonic() > self._settles_at:
             self._before = None
             self.measures = bool(self._clocks)
 
     def _settle(self) -> None:
-        self._past, self._clocks = self._past + sum(self._clocks.values()), {}
+        self._past, self._clocks = self._past + sum(list(self._clocks.values())), {}
 
 
 def _threads() -> set[int]:

@@ -59,6 +59,11 @@ def is_main_thread() -> bool:
     return get_native_id() == os.getpid()
 
 
+def known_threads() -> "list[Any]":
+    """Those that `threading` knows, without its lock, which may be a green one."""
+    return list(sys.modules["threading"]._active.values())
+
+
 def acquired(lock: "Any", timeout: float) -> bool:
     """Take a lock within `timeout` seconds, however many these are; tells whether it could."""
     return bool(lock.acquire(timeout=min(max(timeout, 0.0), _LONGEST)))

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rheostat._host.native import green_threads, imported
+from rheostat._host.native import green_threads, imported, known_threads
 from rheostat._host.uwsgi import is_worker as is_uwsgi_worker
 from rheostat._host.uwsgi import on_exit_of_worker as on_exit_of_uwsgi_worker
 
@@ -44,7 +44,7 @@ def may_turn_green() -> bool:
 
 def other_profilers() -> list[str]:
     """Profilers that run in this process already, as far as they can be known."""
-    found = [f"the thread {each.name}" for each in threading.enumerate() if "profil" in each.name.lower()]
+    found = [f"the thread {each.name}" for each in known_threads() if "profil" in each.name.lower()]
     ddtrace = getattr(imported("ddtrace.profiling.bootstrap"), "profiler", None)
     if ddtrace is not None and _is_running(ddtrace):
         found.append("ddtrace")

@@ -60,7 +60,9 @@ class RelayedSource:
         self._answered.wait(_FIRST_ANSWER)
         self._is_awaited = False
         if self._asked_at is not None and time.monotonic() - self._asked_at > _PATIENCE:
-            raise SourceUnavailable(f"the application's event loop has not asked it for {_PATIENCE:g} s")
+            # It is asked again, lest the question was lost; until that is answered nothing is known.
+            self._asked_at = None
+            self._outcome = SourceUnavailable(f"the application's event loop has not asked it for {_PATIENCE:g} s")
         if isinstance(self._outcome, Reading):
             return self._outcome
         if isinstance(self._outcome, SourceUnavailable):
@@ -109,8 +111,9 @@ class RelayedSource:
         """The threads that the source has begun to use are no longer those of the application."""
         with suppress(BaseException):
             self.source.close()
-        self._execution, self._is_open, self._asked_at = current(), False, None
+        # If it cannot be built, the next look tries again.
         self.source = self._build()
+        self._execution, self._is_open, self._asked_at = current(), False, None
 
 
 def _is_same(one: Reading | BaseException, other: Reading | BaseException) -> bool:
