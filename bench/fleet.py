@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from rheostat._contract.options import Duration
 from rheostat._contract.values import Seconds
+from rheostat._core.case import Facts, Memory
 from rheostat._core.desired import Desired
 from rheostat._core.knowledge import Knowledge
 from rheostat._core.policy import DutyCycle, Policy, Rollout
-from rheostat._core.precedence import Facts, Memory, decide
+from rheostat._core.precedence import decide
 from rheostat._core.rules import Rules, Setting
 from rheostat._core.start_gate import StartGate
 from rheostat.plugins import Reading

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from rheostat import State
 from rheostat._contract.values import Percent, Seconds
+from rheostat._core.brakes.share import place
 from rheostat._core.budget import Budget, Spending, look_again, spent
-from rheostat._core.fleet import place
+from rheostat._core.case import Facts, Memory
 from rheostat._core.knowledge import Knowledge
 from rheostat._core.policy import BudgetPolicy, DutyCycle, Policy, Rollout, SessionPolicy
-from rheostat._core.precedence import Facts, Memory, Verdict, decide
+from rheostat._core.precedence import Verdict, decide
 from rheostat._core.rules import Limits, Rules, Setting
 from rheostat.plugins import Reading
 from rheostat.testing import Simulation

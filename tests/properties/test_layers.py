@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rheostat._core.case import Facts, Memory
 from rheostat._core.knowledge import Knowledge, overlay
 from rheostat._core.policy import Policy
-from rheostat._core.precedence import Facts, Memory, Verdict, decide
+from rheostat._core.precedence import Verdict, decide
 from rheostat._core.rules import Rules, Setting
 from rheostat.plugins import Duration, Reading
 

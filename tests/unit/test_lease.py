@@ -8,9 +8,10 @@ import pytest
 
 from rheostat import Cause, Desired
 from rheostat._control.watch import Watch
+from rheostat._core.case import Facts, Memory
 from rheostat._core.knowledge import NEVER_READ, Knowledge, learn, lose
 from rheostat._core.policy import Policy
-from rheostat._core.precedence import Facts, Memory, Verdict, decide, explain
+from rheostat._core.precedence import Verdict, decide, explain
 from rheostat._core.rules import Rules, Setting
 from rheostat._report.journal import Journal
 from rheostat.plugins import Duration, Reading

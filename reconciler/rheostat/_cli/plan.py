@@ -13,8 +13,9 @@ from rheostat._contract.backend import Remarking
 from rheostat._contract.flagsource import FlagSource, KnowsFlags, Reading
 from rheostat._contract.text import LONGEST_LINE, printable, shorten
 from rheostat._control.watch import Seen, Watch
+from rheostat._core.case import Case, Facts, Memory
 from rheostat._core.knowledge import Knowledge, overlay
-from rheostat._core.precedence import Case, Facts, Memory, Verdict, brakes, considered, decide
+from rheostat._core.precedence import Verdict, brakes, considered, decide
 from rheostat._core.rules import Resolution, Rules, Setting, resolve
 from rheostat._host.native import Wake
 from rheostat._lifecycle.assembly import built_sources, open_sources
@@ -168,8 +169,8 @@ def _text(value: object) -> str:
 
 
 def _said(case: Case) -> Iterator[tuple[str, ...]]:
-    """The brakes, the strongest first, and last the flags."""
-    for brake, word in brakes(case):
+    """The brakes that the configuration has, the strongest first, and last the flags."""
+    for brake, word in ((brake, word) for brake, word in brakes(case) if brake.is_used(case)):
         yield brake.name, "passes" if word is None else f"off: {word}"
     yield "flags", "on" if case.flags.desired.on else "off"
 

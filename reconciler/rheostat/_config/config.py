@@ -15,6 +15,7 @@ from rheostat._config.problem import ConfigError, Place, Problem, Problems, TooM
 from rheostat._config.registry import BACKENDS, LAYERS, SOURCES, Family, PluginError
 from rheostat._config.settings import compile_rules, compile_tunable, with_tunables
 from rheostat._contract.identity import Identity
+from rheostat._contract.options import FilePath
 from rheostat._contract.text import describe
 from rheostat._core.policy import Policy
 from rheostat._core.rules import Rules, Setting
@@ -37,6 +38,7 @@ class _Document(NamedTuple):
     tags: Mapping[str, str] = MappingProxyType({})
     policy: Policy = Policy()
     disabled: bool = False
+    state_dir: FilePath | None = None
 
 
 class Section(NamedTuple):
@@ -95,6 +97,8 @@ class Config(NamedTuple):
     secrets: list[str]
     wiring: Wiring | None = None
     """The result of `wire`, where no third-party class was needed for it."""
+    state_dir: str = ""
+    """Where processes leave word for each other; empty: a folder of the user's own."""
 
     def __repr__(self) -> str:
         """Without the sections and the secrets."""
@@ -178,6 +182,7 @@ def load_config(
         sections=sections,
         secrets=secrets,
         wiring=wiring,
+        state_dir=read.state_dir or "",
     )
 
 

@@ -9,7 +9,7 @@ from rheostat._config.document import Entry, Node, Scalar
 from rheostat._config.document import Mapping as MappingNode
 from rheostat._config.problem import Problem, did_you_mean, shown_key
 from rheostat._contract.backend import Parameter
-from rheostat._contract.values import Percent, Seconds, Unreadable, Value, in_words, read_as
+from rheostat._contract.values import Bytes, Percent, Seconds, Unreadable, Value, in_words, read_as
 from rheostat._core.rules import ENABLED, Limits, Otherwise, Rules, Setting
 
 
@@ -159,7 +159,7 @@ class _Compiler:
     def _bound(self, kind: type | None, node: Node | None, path: str) -> int | float | None:
         if node is None:
             return None
-        if kind not in (int, float, Percent, Seconds, None):
+        if kind not in (int, float, Bytes, Percent, Seconds, None):
             self.decoder.fail(node, path, "no bound, because this setting is not a number", "a bound")
             return None
         value = self._value(kind or float, node, path)

@@ -11,6 +11,10 @@ LONGEST_TEXT: Final = 1024
 """Characters a text value may have. Longer ones are an accident, and every profile would carry them."""
 
 
+class Bytes(int):
+    """The kind of a value that is a size: a number of bytes, or one with a unit, like 50MiB."""
+
+
 class Percent(float):
     """The kind of a value that is a share: a number of percent, with or without the sign."""
 
@@ -20,6 +24,7 @@ class Seconds(float):
 
 
 _MOST_DIGITS: Final = 100
+_UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
 _BOOLS: Final = {"true": True, "false": False}
 _WORDS: Final[dict[type | None, str]] = {
     bool: "true or false",
@@ -27,6 +32,7 @@ _WORDS: Final[dict[type | None, str]] = {
     float: "a number",
     str: "a text",
     Percent: "a number of percent, like 2 or 2%",
+    Bytes: "a size like 512KiB, 50MiB or 1GiB, or a number of bytes",
     Seconds: "a duration like 90s or 15m, or seconds",
     None: "a plain value",
 }
@@ -64,6 +70,8 @@ def read_as(kind: type | None, raw: object) -> Value:
         return _read_text(raw)
     if kind is Seconds:
         return _read_seconds(raw)
+    if kind is Bytes:
+        return _read_bytes(raw)
     if kind is Percent:
         return _read_float(raw.strip().removesuffix("%") if type(raw) is str else raw)
     raise Unreadable
@@ -121,6 +129,16 @@ def _read_seconds(raw: object) -> float | int:
         return parse_duration(raw)
     except ValueError:
         raise Unreadable from None
+
+
+def _read_bytes(raw: object) -> int:
+    if type(raw) is str and len(raw) <= LONGEST_TEXT:
+        text = raw.strip()
+        unit = next((each for each in _UNITS if text.endswith(each)), "")
+        if unit:
+            size = _read_float(text.removesuffix(unit)) * _UNITS[unit]
+            return _read_int(size)
+    return _read_int(raw)
 
 
 def _read_text(raw: str) -> str:

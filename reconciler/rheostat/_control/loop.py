@@ -17,19 +17,20 @@ from rheostat._contract.values import Value
 from rheostat._control.delivery import Delivery
 from rheostat._control.history import History
 from rheostat._control.operation import Call, CallSlot
+from rheostat._control.survey import Means, Survey
 from rheostat._control.watch import NOTHING_SEEN, Seen, Watch
 from rheostat._core.desired import OFF, Desired, same_settings
 from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.next_step import Act, Session, next_step
-from rheostat._core.policy import BUDGET, Policy
-from rheostat._core.precedence import INITIAL, Facts, Verdict, decide, explain
+from rheostat._core.policy import Policy
+from rheostat._core.precedence import INITIAL, Verdict, decide, explain
 from rheostat._core.rules import Rules
 from rheostat._core.start_gate import StartGate
 from rheostat._core.state import State, Trigger
 from rheostat._core.transition import Cause, Observer
-from rheostat._host import native
 from rheostat._host.calls import Calls, Returned
 from rheostat._host.meter import Meter
+from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot
 
@@ -58,11 +59,12 @@ class Loop:
         observers: Sequence[Observer] = (),
         inherited: State | None = None,
         meter: Meter | None = None,
+        folder: StateFolder | None = None,
     ) -> None:
         """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
 
         `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any. `meter` measures
-        what sessions use, where there is a budget.
+        what sessions use, where there is a budget; `folder` is for what outlives the process.
         """
         self._rules = rules
         self._policy = policy
@@ -70,7 +72,6 @@ class Loop:
         self._backend = backend
         self._journal = journal
         self._clock = clock
-        self._wall = wall
         self._random = random
 
         self._history = History(inherited, journal, observers, self._publish)
@@ -81,12 +82,12 @@ class Loop:
 
         self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
         self._seen = NOTHING_SEEN
-        self._verdict: Verdict = INITIAL
+        used = [each.name for each in rules.tunables]
+        self._survey = Survey(Means(used, policy, wall, meter, folder), identity, journal)
+        self._verdict = INITIAL._replace(memory=self._survey.remembered(clock()))
         self._cause = Cause("source", detail=NEVER_READ.reason)
 
         self._session = Session()
-        has_budget = any(each.name == BUDGET for each in rules.tunables)
-        self._meter = meter if has_budget else None
         self._next: Act = next_step(State.STOPPED, OFF, self._session, self._gate, closing=False)
         self._health = UNKNOWN_HEALTH
         self._error = ""
@@ -108,8 +109,8 @@ class Loop:
 
     @property
     def is_idle(self) -> bool:
-        """No call of the backend is in flight, nor a look at its server."""
-        return self._slot.is_idle and not self._delivery.is_looking
+        """No call of the backend is in flight, nor a look at its server, nor a file that is written."""
+        return self._slot.is_idle and not self._delivery.is_looking and self._survey.is_idle
 
     @property
     def finished(self) -> bool:
@@ -134,8 +135,11 @@ class Loop:
         self._look(self._clock())
         self._take_outcomes()
         self._changed |= self._delivery.step(self._clock())
+        self._survey.step(self._clock())
         self._converge(self._clock())
         now = self._clock()
+        if self.finished:
+            self._survey.close()
         if self._changed:
             self._publish()
         return self._rest(now)
@@ -153,40 +157,20 @@ class Loop:
             return
         self._seen, self._has_moved = seen, False
         self._changed = True
-        facts = self._facts(seen, now)
-        self._follow(decide(self._rules, self._policy, facts, self._verdict.memory), now)
+        self._follow(self._decided(seen, now), now)
 
-    def _facts(self, seen: Seen, now: float) -> Facts:
+    def _decided(self, seen: Seen, now: float) -> Verdict:
         runs = self._history.state is not State.STOPPED
         rate = self._session.settings.get(self._rules.rate) if runs else None
-        used = self._used()
-        return Facts(
-            seen.layers,
-            seen.killed,
-            now,
-            self._wall(),
-            self._identity.instance,
-            used,
-            runs,
-            1 if self._meter is None else len(native.known_threads()),
-            float(rate) if isinstance(rate, int | float) else None,
-        )
-
-    def _used(self) -> float | None:
-        if self._meter is None:
-            return None
-        used = self._meter.used()
-        if self._meter.measures:
-            return used
-        text = (
-            "the session has no native threads of its own, so what it uses of the processor cannot be told: "
-            "the service is not affected, and the budget is not kept"
-        )
-        self._journal.once("not_measured", text, about="budget")
-        return None
+        facts = self._survey.facts(seen, now, runs=runs, rate=rate)
+        memory = self._verdict.memory
+        verdict = decide(self._rules, self._policy, facts, memory)
+        permit = self._survey.permit(verdict, now, runs=runs or not self._slot.is_idle)
+        return verdict if permit is None else decide(self._rules, self._policy, facts._replace(permit=permit), memory)
 
     def _follow(self, verdict: Verdict, now: float) -> None:
         before, self._verdict = self._verdict, verdict
+        self._survey.decided(before, verdict, now)
         if verdict.adjustments != before.adjustments:
             self._journal.adjusted(verdict.adjustments)
         desired, was = verdict.desired, before.desired
@@ -227,14 +211,13 @@ class Loop:
         self._gate.tried(now)
         call = Call("start", now, now + self._policy.start_deadline, Trigger.STARTED, self._cause, settings)
         start = partial(self._backend.start, settings)
-        self._call(call, start if self._meter is None else self._meter.started(start))
+        self._call(call, self._survey.starting(start, settings))
 
     def _stop(self, trigger: Trigger, cause: Cause, now: float) -> None:
         self._session = self._session._replace(stop_trigger=trigger, stops_at_once=False)
         self._is_last_stop = self._closing
         call = Call("stop", now, now + self._policy.stop_deadline, trigger, cause)
-        stop = self._backend.stop
-        self._call(call, stop if self._meter is None else self._meter.stopped(stop))
+        self._call(call, self._survey.stopping(self._backend.stop, closing=self._closing))
         if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:
             self._fire(Trigger.RETUNE, cause, None)
 
@@ -267,10 +250,12 @@ class Loop:
         probe_at = now + _FIRST_PROBE if isinstance(self._backend, Probing) else math.inf
         self._session = Session(call.settings, probe_at)
         self._delivery.begin(now)
+        self._survey.began(call.settings, float(self._verdict.tuned.get("crash_guard.within", 0.0)), now)
         self._fire(Trigger.STARTED, call.cause, outcome.took)
 
     def _start_failed(self, call: Call, error: BaseException, took: float, now: float) -> None:
         self._gate.failed(now)
+        self._survey.ended()
         self._error = f"start failed: {self._journal.describe(error)}"
         after = f"it is tried again in {max(0.0, self._gate.opens_at() - now):.0f} s"
         if isinstance(error, PermanentError):
@@ -295,6 +280,7 @@ class Loop:
         self._journal.recover("recovered", "the profiler could be stopped", about="stop")
         self._error = "" if call.trigger is not Trigger.DIED else self._error
         self._session = Session()
+        self._survey.ended()
         desired = self._desired
         if self._history.state is State.RUNNING:
             self._fire(call.trigger if call.trigger is Trigger.DIED else Trigger.STOPPED, call.cause, outcome.took)
@@ -344,7 +330,7 @@ class Loop:
             self._delivery.end()
         self._history.move(trigger, cause, self._session.settings, self._verdict.adjustments, took)
         # What a session uses is of interest from its start on.
-        self._has_moved = self._meter is not None
+        self._has_moved = self._survey.follows_sessions
 
     def _rest(self, now: float) -> float:
         if self._closing:
@@ -357,6 +343,7 @@ class Loop:
     def _appointments(self, now: float) -> Iterable[float]:
         yield now + self._watch.interval()
         yield self._delivery.due_at
+        yield self._survey.due_at
         yield self._verdict.until
         for layer in self._seen.layers:
             if layer.retry_at is not None and layer.retry_at > now:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from rheostat._contract.backend import Parameter
 from rheostat._contract.options import Duration, FilePath, InvalidOptions
-from rheostat._contract.values import Percent, Seconds
+from rheostat._contract.values import Bytes, Percent, Seconds
 from rheostat._core.processes import Processes
 from rheostat._core.rules import Limits, Setting
 
@@ -39,6 +39,19 @@ _BURST = Parameter(Seconds, 10.0, min=1.0)
 _SHARE = Parameter(Percent, 0.0, min=0.0, max=100.0)
 _TEXT = Parameter(str, "")
 _PERCENT = Parameter(float, 100.0, min=0.0, max=100.0)
+_BYTES = Parameter(Bytes, 0, min=0)
+_COUNT = Parameter(int, 0, min=0, max=10_000)
+_TURN = Parameter(Seconds, 600.0, min=1.0)
+_CRASHES = Parameter(int, 0, min=0, max=50)
+_SOON = Parameter(Seconds, 30.0, min=1.0)
+
+SESSION = "session.max"
+ROLLOUT = "rollout.percent"
+PER_HOST = "per_host.max"
+CRASHES = "crash_guard.times"
+BUDGET = "budget.cpu"
+MEMORY = "budget.rss"
+"""The names of settings without which there is no such brake."""
 
 
 def _unused(name: str, parameter: Parameter) -> Setting:
@@ -53,32 +66,48 @@ class SessionPolicy(NamedTuple):
     Then it is off until the flags are off and on again, or `id` is another value.
     """
 
-    max: Annotated[Setting, _SECONDS] = _unused("session.max", _SECONDS)
+    max: Annotated[Setting, _SECONDS] = _unused(SESSION, _SECONDS)
     id: Annotated[Setting, _TEXT] = _unused("session.id", _TEXT)
 
 
 class Rollout(NamedTuple):
     """A part of the fleet: the instances whose place in it is below `percent`. Another `salt` gives other places."""
 
-    percent: Annotated[Setting, _PERCENT] = _unused("rollout.percent", _PERCENT)
+    percent: Annotated[Setting, _PERCENT] = _unused(ROLLOUT, _PERCENT)
     by: Literal["instance"] = "instance"
     salt: str = ""
-
-
-BUDGET = "budget.cpu"
-"""The name of the setting without which there is no budget."""
 
 
 class BudgetPolicy(NamedTuple):
     """The processor time that profiling may use: `cpu` percent of one core for each process (0: no budget).
 
     `burst` is for how long the whole of it may be used at once. Used up, profiling pauses until that much is there
-    again, and goes on at a lower rate; or it stops, until the flags are off and on again.
+    again, and goes on at a lower rate; or it stops, until the flags are off and on again. That is also the end of a
+    session with which the process has grown by more than `rss` bytes (0: no budget).
     """
 
     cpu: Annotated[Setting, _SHARE] = _unused(BUDGET, _SHARE)
     burst: Annotated[Setting, _BURST] = _unused("budget.burst", _BURST)
+    rss: Annotated[Setting, _BYTES] = _unused(MEMORY, _BYTES)
     action: Literal["reduce", "stop"] = "reduce"
+
+
+class PerHost(NamedTuple):
+    """A part of a host's processes: `max` of them profile at once (0: all), each for a `turn` while others wait.
+
+    Those are counted together that share the folder `dir`, by default the state folder.
+    """
+
+    max: Annotated[Setting, _COUNT] = _unused(PER_HOST, _COUNT)
+    turn: Annotated[Setting, _TURN] = _unused("per_host.turn", _TURN)
+    dir: FilePath | None = None
+
+
+class CrashGuard(NamedTuple):
+    """Settings with which `times` processes in a row (0: no guard) died `within` seconds of a start stay off."""
+
+    times: Annotated[Setting, _CRASHES] = _unused(CRASHES, _CRASHES)
+    within: Annotated[Setting, _SOON] = _unused("crash_guard.within", _SOON)
 
 
 class DutyCycle(NamedTuple):
@@ -120,13 +149,15 @@ class Policy(NamedTuple):
     session: SessionPolicy = SessionPolicy()
     rollout: Rollout = Rollout()
     duty_cycle: DutyCycle = DutyCycle()
+    per_host: PerHost = PerHost()
     budget: BudgetPolicy = BudgetPolicy()
+    crash_guard: CrashGuard = CrashGuard()
 
     @property
     def tunables(self) -> tuple[Setting, ...]:
         """The settings of the policy that are used; they may come from flags like those of the backend."""
-        used = (*self.session, self.rollout.percent, self.duty_cycle.on, self.duty_cycle.every, *self.budget[:2])
-        return tuple(each for each in used if each not in _UNUSED)
+        known = (self.session, self.rollout, self.duty_cycle, self.per_host, self.budget, self.crash_guard)
+        return tuple(each for section in known for each in section if isinstance(each, Setting) and each not in _UNUSED)
 
     def check(self) -> None:
         """Raises `InvalidOptions`."""
@@ -138,4 +169,4 @@ class Policy(NamedTuple):
             raise InvalidOptions(too_small)
 
 
-_UNUSED = (*SessionPolicy(), Rollout().percent, DutyCycle().on, DutyCycle().every, *BudgetPolicy()[:2])
+_UNUSED = (*SessionPolicy(), *Rollout(), *DutyCycle(), *PerHost(), *BudgetPolicy(), *CrashGuard())

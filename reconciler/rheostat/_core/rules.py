@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from rheostat._contract.flagsource import Reading
 from rheostat._contract.text import printable
-from rheostat._contract.values import Percent, Seconds, Unreadable, Value, in_words, read_as
+from rheostat._contract.values import Bytes, Percent, Seconds, Unreadable, Value, in_words, read_as
 from rheostat._core.desired import OFF, Adjustment, Desired
 
 Otherwise = Literal["default", "hold", "off"]
@@ -81,8 +81,8 @@ class Rules(NamedTuple):
 
 
 def _plain(kind: type | None) -> type:
-    """The type to ask a product for; a span of time may be a text or a number."""
-    return object if kind in (None, Seconds, Percent) else kind
+    """The type to ask a product for; a span of time, a share and a size may be a text or a number."""
+    return object if kind in (None, Seconds, Percent, Bytes) else kind
 
 
 class Outcome(NamedTuple):

@@ -9,7 +9,19 @@ from rheostat._core.desired import Adjustment
 from rheostat._core.state import State, Trigger
 
 CauseKind = Literal[
-    "flag", "kill_switch", "lease", "source", "session", "rollout", "duty_cycle", "budget", "backend", "fork", "close"
+    "flag",
+    "kill_switch",
+    "crash_guard",
+    "lease",
+    "source",
+    "session",
+    "rollout",
+    "duty_cycle",
+    "per_host",
+    "budget",
+    "backend",
+    "fork",
+    "close",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The processor time of the native threads that a session has brought into the process."""
+"""What a session uses: processor time of the native threads that it has brought into the process, and memory."""
 
 import os
 import time
@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from rheostat._host import native
+from rheostat._host.living import read_text
 
 _THREAD_CLOCK: Final = 6
 """Linux makes the clock of a thread's processor time out of its id and this."""
@@ -27,12 +28,16 @@ class Meter:
         self._settles_at = 0.0
         self.measures = True
         """False once a session has brought no thread whose time could be told."""
+        self._size = 0
+        self.grown: int | None = None
+        """Bytes by which the process has grown while the session was started; None until that is over."""
 
     def started(self, start: Callable[[], _Result]) -> Callable[[], _Result]:
         """For the call's thread: start a session, and find its threads."""
 
         def call() -> _Result:
             before, began = _threads(), time.thread_time()
+            self._size, self.grown = _resident(), None
             try:
                 return start()
             finally:
@@ -73,9 +78,16 @@ class Meter:
         if time.monotonic() > self._settles_at:
             self._before = None
             self.measures = bool(self._clocks)
+            self.grown = _resident() - self._size if self._size else None
 
     def _settle(self) -> None:
         self._past, self._clocks = self._past + sum(list(self._clocks.values())), {}
+
+
+def _resident() -> int:
+    """Bytes of the process's memory that are in use; 0 if that cannot be told."""
+    fields = read_text("/proc/self/statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def _threads() -> set[int]:

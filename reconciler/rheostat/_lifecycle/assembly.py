@@ -15,6 +15,7 @@ from rheostat._core.state import State
 from rheostat._core.transition import Observer
 from rheostat._host.calls import Calls
 from rheostat._host.meter import Meter
+from rheostat._host.state_folder import StateFolder
 from rheostat._lifecycle.relayed_source import RelayedSource
 from rheostat._report.journal import Journal
 
@@ -27,7 +28,7 @@ class Surroundings(NamedTuple):
 
     `clock` gives monotonic seconds, `wall` those of the wall clock, `random` numbers in [0, 1). `calls` makes the
     backend's calls, `looks` the looks at its server, if there are to be any. `wake` asks for a step.
-    `meter` measures what sessions use of the processor.
+    `meter` measures what sessions use, `folder` is where word is left for other processes.
     """
 
     clock: Callable[[], float]
@@ -37,6 +38,7 @@ class Surroundings(NamedTuple):
     looks: Calls | None = None
     wall: Callable[[], float] = time.time
     meter: Meter | None = None
+    folder: StateFolder | None = None
 
 
 class Assembly(NamedTuple):

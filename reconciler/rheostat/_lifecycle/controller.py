@@ -312,6 +312,7 @@ class Controller:
         from rheostat._control.delivery import THREAD_NAME as LOOKING
         from rheostat._host.calls import SpawnedCalls, ThreadedCalls
         from rheostat._host.meter import Meter
+        from rheostat._host.state_folder import StateFolder, default_paths
         from rheostat._lifecycle.assembly import Surroundings, assemble
 
         surroundings = Surroundings(
@@ -321,6 +322,7 @@ class Controller:
             looks=SpawnedCalls(time.monotonic, LOOKING),
             wake=self._control.ring,
             meter=Meter(),
+            folder=StateFolder(self._config.state_dir or default_paths()[0]),
         )
         inherited = None if self._fork is None else self._fork.parent_state
         identity = self._config.identity()

@@ -21,6 +21,7 @@ EventName = Literal[
     "source_recovered",
     "source_unavailable",
     "start_failed",
+    "state_unusable",
     "stop_failed",
     "stuck",
     "transition",

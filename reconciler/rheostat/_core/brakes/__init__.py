@@ -1,0 +1,1 @@
+"""The brakes: what keeps profiling off whatever the flags say, a module for each concern."""
