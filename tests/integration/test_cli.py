@@ -524,10 +524,6 @@ def test_plan_knows_the_kill_switch(folder: Path) -> None:
         "new source",
         "lease",
         "silent source",
-        "session",
-        "rollout",
-        "duty cycle",
-        "budget",
         "flags",
     ] == [line.partition("  ")[0] for line in deciders.splitlines()]
     assert re.search("^kill switch +off: the kill switch is set$", deciders, re.MULTILINE)

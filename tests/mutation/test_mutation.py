@@ -26,7 +26,10 @@ PROPERTIES: Final = (
 )
 """Those of one function of the core first, those of the whole loop last."""
 
-PURE: Final = ("budget", "desired", "fleet", "values", "text", "rules", "knowledge", "precedence", "next_step")
+PURE: Final = (
+    *("budget", "desired", "values", "text", "rules", "knowledge", "precedence", "next_step"),
+    *("brakes/budget", "brakes/crashes", "brakes/session", "brakes/share", "brakes/source"),
+)
 
 AT_ONCE: Final = 2
 LONGEST: Final = 900.0
@@ -58,9 +61,14 @@ class Verdict(NamedTuple):
 def patched(mutant: Mutant, folder: Path) -> Path:
     """A copy of the core with the defect, in a folder for the path."""
     shutil.copytree(CORE, folder / "rheostat", ignore=shutil.ignore_patterns("__pycache__"))
-    [module] = (folder / "rheostat").glob(f"_*/{mutant.module}.py")
+    module = _module(folder / "rheostat", mutant)
     module.write_text(module.read_text().replace(mutant.old, mutant.new))
     return folder
+
+
+def _module(core: Path, mutant: Mutant) -> Path:
+    [module] = core.glob(f"_*/{mutant.module}.py")
+    return module
 
 
 def judged(mutant: Mutant, folder: Path) -> Verdict:
@@ -100,7 +108,7 @@ def verdicts(mutants: list[Mutant], folder: Path) -> list[Verdict]:
 
 def test_each_mutant_is_made_of_what_the_core_says() -> None:
     """The list does not rot: what is replaced is there once, the names differ, and each survivor is a mutant."""
-    sources = {path.stem: path.read_text() for path in CORE.glob("_*/*.py")}
+    sources = {each.module: _module(CORE, each).read_text() for each in MUTANTS}
     assert [] == [each.name for each in MUTANTS if sources[each.module].count(each.old) != 1]
     assert len(MUTANTS) == len({each.name for each in MUTANTS})
     assert set() == SURVIVORS.keys() - {each.name for each in MUTANTS}

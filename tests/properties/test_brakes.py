@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat import State
-from rheostat._contract.values import Percent, Seconds
+from rheostat._contract.values import Bytes, Percent, Seconds
 from rheostat._core.brakes.share import place
 from rheostat._core.budget import Budget, Spending, look_again, spent
-from rheostat._core.case import Facts, Memory
+from rheostat._core.case import Facts, Memory, Permit
 from rheostat._core.knowledge import Knowledge
-from rheostat._core.policy import BudgetPolicy, DutyCycle, Policy, Rollout, SessionPolicy
+from rheostat._core.policy import BudgetPolicy, CrashGuard, DutyCycle, PerHost, Policy, Rollout, SessionPolicy
 from rheostat._core.precedence import Verdict, decide
 from rheostat._core.rules import Limits, Rules, Setting
 from rheostat.plugins import Reading
@@ -239,6 +239,49 @@ def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:
         assert [("budget", left)] * (left < 100) == [(each.rule, each.given) for each in found.adjustments]
     blind = decide(rules, SHARED, facts._replace(used=None), memory)
     assert (100, None) == (blind.desired.settings["rate"], blind.memory.spending)
+
+
+def test_a_session_that_brings_too_much_memory_stays_off_until_off_and_on() -> None:
+    """Another one would bring as much: only off forgets it."""
+    policy = SHARED._replace(budget=BudgetPolicy(rss=tuned("budget.rss", Bytes, 50 * 2**20)))
+    rules = RULES._replace(tunables=policy.tunables)
+
+    def seen(grown: int | None, memory: Memory, on: bool = True) -> Verdict:
+        facts = Facts([Knowledge(Reading({"on": on}))], killed=False, now=1.0, runs=grown is not None, grown=grown)
+        return decide(rules, policy, facts, memory)
+
+    assert seen(50 * 2**20, NOTHING).desired.on
+    ended = seen(51 * 2**20, NOTHING)
+    assert (False, "budget") == (ended.desired.on, ended.decided_by.kind if ended.decided_by else "")
+    later = seen(None, ended.memory)
+    assert not later.desired.on
+    off = seen(None, later.memory, on=False)
+    assert seen(None, off.memory).desired.on
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 5), st.booleans())
+def test_settings_that_processes_died_of_stay_off(same: int, others: int, most: int, on: bool) -> None:
+    """As often as is said, with just these settings; 0 is no guard."""
+    rate = Setting("rate", int, 100)
+    policy = SHARED._replace(crash_guard=CrashGuard(tuned("crash_guard.times", int, most)))
+    rules = Rules(RULES.enabled, (rate,), policy.tunables)
+    crashes = [{"rate": 100}] * same + [{"rate": 20}] * others
+    facts = Facts([Knowledge(Reading({"on": on}))], killed=False, now=1.0, crashes=crashes)
+    found = decide(rules, policy, facts, NOTHING)
+    assert (on and not 0 < most <= same) is found.desired.on
+    assert ("crash_guard" if on and not found.desired.on else None) == (found.decided_by and found.decided_by.kind)
+
+
+@given(st.booleans(), st.booleans(), st.integers(0, 3), st.sampled_from([None, True, False]))
+def test_a_permit_is_asked_for_where_only_that_is_left(on: bool, killed: bool, most: int, held: bool | None) -> None:
+    """And without it nothing runs, whatever else says."""
+    policy = SHARED._replace(per_host=PerHost(tuned("per_host.max", int, most)))
+    rules = RULES._replace(tunables=policy.tunables)
+    permit = None if held is None else Permit(held, until=2.0)
+    found = decide(rules, policy, Facts([Knowledge(Reading({"on": on}))], killed, now=1.0, permit=permit), NOTHING)
+    assert (most if on and not killed else 0) == found.permits
+    assert (on and not killed and (not most or held is not False)) is found.desired.on
+    assert (2.0 if most and permit else math.inf) == found.until
 
 
 def sim(policy: str) -> Simulation:
