@@ -530,6 +530,20 @@ def test_plan_knows_the_kill_switch(folder: Path) -> None:
     assert "It would stay off: the kill switch is set.\n" == verdict
 
 
+def test_plan_says_that_a_budget_is_less_than_the_least_rate_costs(folder: Path) -> None:
+    """And nothing of one that is not."""
+    (folder / "flags.yaml").write_text("profiling_enabled: true\n")
+    for budget, expected in (("0.01%", True), ("2%", False)):
+        (folder / "cheap.yaml").write_text(
+            "version: 1\napplication: shop\nsource: {kind: yaml, path: flags.yaml}\nbackend: {kind: pyroscope}\n"
+            "enabled: {flag: profiling_enabled}\nsettings: {sample_rate: 100}\n"
+            f"policy: {{budget: {{cpu: {budget}}}}}\n"
+        )
+        ran = ended([*RHEOSTAT, "plan", "cheap.yaml"], folder)
+        assert FINE == ran.returncode, ran.stderr
+        assert expected is ("is less than sample_rate=1 costs" in ran.stdout), ran.stdout
+
+
 def test_plan_reads_once_and_lets_go(folder: Path) -> None:
     """The source is opened, read once and closed, and the profiler is not touched."""
     source_is(folder, "Source")

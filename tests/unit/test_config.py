@@ -823,3 +823,46 @@ def test_a_value_that_became_part_of_its_key_is_not_shown(problems: Problems, se
 def test_a_file_that_is_a_secret_is_not_shown(problems: Problems) -> None:
     """The file of a token, named by mistake."""
     assert ["1:1: found a text, expected a mapping"] == problems("s3cret")
+
+
+# What shares profiling out
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("rollout: {percent: 101}", "policy.rollout.percent: found 101.0, expected a default within max 100.0"),
+        ("rollout: {percent: -1}", "policy.rollout.percent: found -1.0, expected a default within min 0.0"),
+        ("rollout: {percent: ten}", "policy.rollout.percent: found 'ten', expected a number"),
+        ("rollout: {by: pod}", "policy.rollout.by: found 'pod', expected one of instance"),
+        ("duty_cycle: {on: 20m, every: 10m}", "policy.duty_cycle.on: found '20m', expected more than 0 s, and at most"),
+        ("duty_cycle: {on: 5s}", "policy.duty_cycle.on: found '5s', expected more than 0 s, and at most every (0 s)"),
+        ("budget: {cpu: 101%}", "policy.budget.cpu: found 101.0, expected a default within max 100.0"),
+        ("budget: {cpu: much}", "policy.budget.cpu: found 'much', expected a number of percent, like 2 or 2%"),
+        ("budget: {burst: 0s}", "policy.budget.burst: found 0.0, expected a default within min 1.0"),
+        ("budget: {rss: 5 apples}", "policy.budget.rss: found '5 apples', expected a size like 512KiB"),
+        ("budget: {rss: 1.5B}", "policy.budget.rss: found '1.5B', expected a size"),
+        ("budget: {action: halt}", "policy.budget.action: found 'halt', expected one of reduce, stop"),
+        ("session: {max: -1}", "policy.session.max: found -1.0, expected a default within min 0.0"),
+        ("session: {max: long}", "policy.session.max: found 'long', expected a duration like 90s or 15m, or seconds"),
+        ("per_host: {max: 1.5}", "policy.per_host.max: found '1.5', expected a whole number"),
+        ("per_host: {max: -1}", "policy.per_host.max: found -1, expected a default within min 0"),
+        ("per_host: {turn: 0s}", "policy.per_host.turn: found 0.0, expected a default within min 1.0"),
+        ('per_host: {dir: ""}', "policy.per_host.dir: found '', expected the path of a file"),
+        ("crash_guard: {times: 51}", "policy.crash_guard.times: found 51, expected a default within max 50"),
+        ("crash_guard: {within: 0s}", "policy.crash_guard.within: found 0.0, expected a default within min 1.0"),
+        ("rollout: {percent: {flag: on}}", "found flag 'on' for rollout.percent, already used for enabled"),
+        ("rollout: {percent: {flag: p, clamp: {max: 200}}}", "found '200', expected a bound within max 100.0"),
+        ("rollout: {percentage: 10}", "an unknown key, expected one of by, percent, salt (did you mean 'percent'?)"),
+    ],
+)
+def test_what_a_brake_cannot_use_is_said(problems: Problems, policy: str, expected: str) -> None:
+    [problem] = problems(f"{WHOLE}policy: {{{policy}}}\n")
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("50MiB", 50 * 2**20), ("1.5 GiB", 3 * 2**29), ("10MB", 10**7), ("512", 512), ("7B", 7)]
+)
+def test_a_size_may_have_a_unit(load: Load, written: str, size: int) -> None:
+    assert size == load(f"{WHOLE}policy: {{budget: {{rss: {written}}}}}\n").policy.budget.rss.default

@@ -15,6 +15,7 @@ from rheostat._contract.text import LONGEST_LINE, printable, shorten
 from rheostat._control.watch import Seen, Watch
 from rheostat._core.case import Case, Facts, Memory
 from rheostat._core.knowledge import Knowledge, overlay
+from rheostat._core.policy import BUDGET
 from rheostat._core.precedence import Verdict, brakes, considered, decide
 from rheostat._core.rules import Resolution, Rules, Setting, resolve
 from rheostat._host.native import Wake
@@ -58,7 +59,7 @@ def plan(config: Config, width: int | None = None) -> Plan:
     settings = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
     deciders = columns(_DECIDERS, list(_said(considered(wiring.rules, config.policy, facts, Memory()))), width)
     finding = bool(verdict.adjustments or seen.killed or silent)
-    remarks = _remarks(wiring.backend.cls, verdict)
+    remarks = [*_remarks(wiring.backend.cls, verdict), *_too_small_a_budget(wiring.rules, verdict)]
     return Plan([*settings, "", *deciders, "", *silent, _in_words(config, verdict), *remarks], finding)
 
 
@@ -69,6 +70,23 @@ def _remarks(backend: object, verdict: Verdict) -> list[str]:
     with suppress(BaseException):
         return [shorten(str(each), LONGEST_LINE) for each in backend.remarks(verdict.desired.settings)]
     return []
+
+
+def _too_small_a_budget(rules: Rules, verdict: Verdict) -> Iterator[str]:
+    """A budget that the backend's least rate would use up, by its guess."""
+    share, asked = verdict.tuned.get(BUDGET), verdict.desired.settings.get(rules.rate)
+    if not share or not isinstance(asked, int | float) or rules.estimate is None:
+        return
+    setting = next(each for each in rules.settings if each.name == rules.rate)
+    least = max((each.min for each in setting.limits if each.min is not None), default=0)
+    # Third-party code, and only for what is worth knowing.
+    with suppress(Exception):
+        cost = 100 * float(rules.estimate({**verdict.desired.settings, rules.rate: least}, 1))
+        if cost > float(share):
+            yield (
+                f"The budget of {share:g} % of a core is less than {rules.rate}={least} costs ({cost:.2g} %, "
+                "by the backend's guess): profiling would pause most of the time."
+            )
 
 
 def silent_sources(config: Config) -> list[str]:

@@ -29,7 +29,8 @@ from rheostat._core.start_gate import StartGate
 from rheostat._core.state import State, Trigger
 from rheostat._core.transition import Cause, Observer
 from rheostat._host.calls import Calls, Returned
-from rheostat._host.meter import Meter
+from rheostat._host.meter import Metering
+from rheostat._host.scribe import Scribe
 from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
 from rheostat._report.status import Snapshot
@@ -58,13 +59,15 @@ class Loop:
         wake: Callable[[], None],
         observers: Sequence[Observer] = (),
         inherited: State | None = None,
-        meter: Meter | None = None,
+        meter: Metering | None = None,
         folder: StateFolder | None = None,
+        scribe: Scribe | None = None,
     ) -> None:
         """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
 
         `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any. `meter` measures
-        what sessions use, where there is a budget; `folder` is for what outlives the process.
+        what sessions use, where there is a budget; `folder` is for what outlives the process, and
+        `scribe` writes it.
         """
         self._rules = rules
         self._policy = policy
@@ -83,7 +86,7 @@ class Loop:
         self._watch = Watch(sources, rules.wanted, policy.kill_switch, journal)
         self._seen = NOTHING_SEEN
         used = [each.name for each in rules.tunables]
-        self._survey = Survey(Means(used, policy, wall, meter, folder), identity, journal)
+        self._survey = Survey(Means(used, policy, wall, meter, folder, scribe), identity, journal)
         self._verdict = INITIAL._replace(memory=self._survey.remembered(clock()))
         self._cause = Cause("source", detail=NEVER_READ.reason)
 
@@ -153,7 +156,8 @@ class Loop:
         if self._closing:
             return
         seen = self._watch.look(now)
-        if seen is self._seen and now < self._verdict.until and not self._has_moved:
+        is_settled = seen is self._seen and now < self._verdict.until and not self._has_moved
+        if is_settled and not self._survey.measures:
             return
         self._seen, self._has_moved = seen, False
         self._changed = True

@@ -12,7 +12,7 @@ from rheostat._core.case import Facts, Memory, Permit
 from rheostat._core.policy import BUDGET, CRASHES, MEMORY, PER_HOST, SESSION, Policy
 from rheostat._core.precedence import Verdict
 from rheostat._host import native
-from rheostat._host.meter import Meter
+from rheostat._host.meter import Metering
 from rheostat._host.scribe import Scribe
 from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
@@ -31,14 +31,16 @@ _Result = TypeVar("_Result")
 class Means(NamedTuple):
     """What a survey looks with: `used` are the settings of the policy that are used.
 
-    `wall` gives seconds of the wall clock. `meter` measures what sessions use, `folder` is where word is left.
+    `wall` gives seconds of the wall clock. `meter` measures what sessions use, `folder` is where word is left, by a
+    `scribe` (None: a thread of its own).
     """
 
     used: Collection[str]
     policy: Policy
     wall: Callable[[], float]
-    meter: Meter | None = None
+    meter: Metering | None = None
     folder: StateFolder | None = None
+    scribe: Scribe | None = None
 
 
 class Survey:
@@ -50,7 +52,7 @@ class Survey:
         self._instance = identity.instance
         self._journal = journal
         self._meter = means.meter if BUDGET in used or MEMORY in used else None
-        self._scribe = Scribe()
+        self._scribe = means.scribe or Scribe()
         self._sessions = _session_record(folder, identity, self._scribe) if folder and SESSION in used else None
         self._crashes = _crash_record(folder, identity, self._scribe) if folder and CRASHES in used else None
         self._permits = _permits(folder, means) if folder and PER_HOST in used else None
@@ -58,6 +60,11 @@ class Survey:
         self._settings: Mapping[str, Value] = {}
         self._settles_at = math.inf
         self._may_forget = True
+
+    @property
+    def measures(self) -> bool:
+        """Whether the facts change all the time."""
+        return self._meter is not None
 
     @property
     def follows_sessions(self) -> bool:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from rheostat._host import native
 from rheostat._host.living import read_text
@@ -18,6 +18,27 @@ _SETTLES: Final = 2.0
 _Result = TypeVar("_Result")
 
 
+class Metering(Protocol):
+    """Tells what sessions use."""
+
+    @property
+    def measures(self) -> bool:
+        """False once a session has brought no thread whose time could be told."""
+
+    @property
+    def grown(self) -> int | None:
+        """Bytes by which the process has grown while the session was started; None until that is over."""
+
+    def used(self) -> float:
+        """Seconds of processor time in all."""
+
+    def started(self, start: Callable[[], _Result]) -> Callable[[], _Result]:
+        """For the call's thread: start a session, and find its threads."""
+
+    def stopped(self, stop: Callable[[], _Result]) -> Callable[[], _Result]:
+        """For the call's thread: stop the session, whose threads take their clocks with them."""
+
+
 class Meter:
     """Owns what sessions have used: the threads that appeared while each was started, and the calls themselves."""
 
@@ -27,14 +48,10 @@ class Meter:
         self._before: set[int] | None = None
         self._settles_at = 0.0
         self.measures = True
-        """False once a session has brought no thread whose time could be told."""
         self._size = 0
         self.grown: int | None = None
-        """Bytes by which the process has grown while the session was started; None until that is over."""
 
     def started(self, start: Callable[[], _Result]) -> Callable[[], _Result]:
-        """For the call's thread: start a session, and find its threads."""
-
         def call() -> _Result:
             before, began = _threads(), time.thread_time()
             self._size, self.grown = _resident(), None
@@ -48,8 +65,6 @@ class Meter:
         return call
 
     def stopped(self, stop: Callable[[], _Result]) -> Callable[[], _Result]:
-        """For the call's thread: stop the session, whose threads take their clocks with them."""
-
         def call() -> _Result:
             self.used()
             began = time.thread_time()
@@ -61,7 +76,6 @@ class Meter:
         return call
 
     def used(self) -> float:
-        """Seconds in all."""
         if self._before is not None:
             self._find(self._before)
         # A call's thread and the control thread may be here at once: each looks at a copy.

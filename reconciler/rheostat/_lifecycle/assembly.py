@@ -14,7 +14,8 @@ from rheostat._control.loop import Loop
 from rheostat._core.state import State
 from rheostat._core.transition import Observer
 from rheostat._host.calls import Calls
-from rheostat._host.meter import Meter
+from rheostat._host.meter import Metering
+from rheostat._host.scribe import Scribe
 from rheostat._host.state_folder import StateFolder
 from rheostat._lifecycle.relayed_source import RelayedSource
 from rheostat._report.journal import Journal
@@ -28,7 +29,8 @@ class Surroundings(NamedTuple):
 
     `clock` gives monotonic seconds, `wall` those of the wall clock, `random` numbers in [0, 1). `calls` makes the
     backend's calls, `looks` the looks at its server, if there are to be any. `wake` asks for a step.
-    `meter` measures what sessions use, `folder` is where word is left for other processes.
+    `meter` measures what sessions use, `folder` is where word is left for other processes,
+    by the `scribe`.
     """
 
     clock: Callable[[], float]
@@ -37,8 +39,9 @@ class Surroundings(NamedTuple):
     wake: Callable[[], None]
     looks: Calls | None = None
     wall: Callable[[], float] = time.time
-    meter: Meter | None = None
+    meter: Metering | None = None
     folder: StateFolder | None = None
+    scribe: Scribe | None = None
 
 
 class Assembly(NamedTuple):

@@ -1,6 +1,7 @@
 """The invariants of a simulated process: the contract's invariants, from what happened alone."""
 
 import binascii
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -29,12 +30,20 @@ MOVES = {
 }
 
 
+_JUST_FULL = 0.999
+"""The part of a budget's bucket from which on it counts as full."""
+_SOONEST = 0.05
+"""Seconds between looks at what a session uses, at most a core of them."""
+
+
 class World(NamedTuple):
-    """The findings of a look: the flags, or None where the source fails; since when they are stale; the kill switch."""
+    """The findings of a look: the flags, or None where the source fails; since when they are stale; the kill switch;
+    and the seconds of processor time that sessions have used."""
 
     flags: Mapping[str, Any] | None
     stale_since: float | None
     killed: bool
+    used: float = 0.0
 
 
 class Wanted(NamedTuple):
@@ -47,17 +56,60 @@ class Wanted(NamedTuple):
 _OFF = Wanted(False, _NONE)
 
 
+class Bucket:
+    """Owns a budget's law: at most the share that it gives, a burst of it, and what falls between two looks."""
+
+    def __init__(self, share: float, burst: float) -> None:
+        self._share = share
+        self._most = self._level = share * burst
+        self._at: float | None = None
+        self._began = self._used = self._exempt = 0.0
+        self._is_exempt = False
+        self.is_empty = False
+
+    def look(self, used: float, now: float, *, exempt: bool) -> None:
+        """`exempt`: from now on a call is in flight, or what runs refuses to stop. Raises AssertionError."""
+        if not self._share:
+            return
+        if self._at is None:
+            self._at, self._began = now, now
+        spent = used - self._used
+        self._exempt += spent if self._is_exempt else 0.0
+        self._level = min(self._most, self._level + self._share * (now - self._at) - spent)
+        self._at, self._used, self._is_exempt = now, used, exempt
+        self.is_empty = self._level <= 0 or (self.is_empty and self._level < self._most * _JUST_FULL)
+        law = self._share * (now - self._began) + self._most + _SOONEST
+        assert used - self._exempt <= law + _ROUNDING, f"{used} s are used of a budget of {law} s"
+
+    def full_at(self) -> float:
+        assert self._at is not None
+        return self._at + (self._most - self._level) / self._share
+
+
 class Model:
     """Owns what is true of one process, and holds each step that it made against that.
 
     It shares no code with the loop, the rules or the machine.
     """
 
-    def __init__(self, scenario: Scenario, luck: float, *, forked_from: State = State.STOPPED) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        luck: float,
+        *,
+        forked_from: State = State.STOPPED,
+        enabled_since: float | None = None,
+    ) -> None:
+        """`enabled_since` is what the process before this one knew."""
         self._scenario = scenario
         self._luck = luck
         share = binascii.crc32(scenario.instance.encode()) / 2**32
         self._splay = share * scenario.splay
+
+        digest = hashlib.sha256(b"\0" + scenario.instance.encode()).hexdigest()
+        self._place = int(digest[:16], 16) // 2**11 / 2**53
+        self.enabled_since = enabled_since
+        self._bucket = Bucket(scenario.budget / 100, scenario.burst)
 
         self._known: Mapping[str, Any] | None = None
         self._stale_since: float | None = None
@@ -123,8 +175,27 @@ class Model:
         elif self._stale_since is None:
             self._stale_since = now
         expired = self._stale_since is not None and now >= self._stale_since + self._scenario.lease
-        wanted = _OFF if self._known is None else self._resolved(self._known)
-        self._want(_OFF if world.killed or expired else wanted, now)
+        wanted = _OFF
+        if self._known is not None:
+            wanted = self._resolved(self._known)
+            since = now if self.enabled_since is None else self.enabled_since
+            self.enabled_since = since if wanted.on else None
+        self._bucket.look(world.used, now, exempt=self.call is not None or self.doubtful)
+        is_shared_out = not self._has_turn(now) or self._place * 100 >= self._scenario.rollout
+        is_over = is_shared_out or now >= self._session_ends_at() or self._bucket.is_empty
+        self._want(_OFF if world.killed or expired or is_over else wanted, now)
+
+    def _session_ends_at(self) -> float:
+        longest = self._scenario.session
+        return self.enabled_since + longest if longest and self.enabled_since is not None else math.inf
+
+    def _has_turn(self, now: float) -> bool:
+        return self._scenario.turn is None or self._into_turn(now) < self._scenario.turn[0]
+
+    def _into_turn(self, now: float) -> float:
+        assert self._scenario.turn is not None
+        every = self._scenario.turn[1]
+        return (now - self._place * every) % every
 
     def _resolved(self, flags: Mapping[str, Any]) -> Wanted:
         verdicts = {}
@@ -267,6 +338,14 @@ class Model:
         scenario = self._scenario
         if self._known is not None and self._stale_since is not None and now < self._stale_since + scenario.lease:
             yield self._stale_since + scenario.lease
+        if now < self._session_ends_at():
+            yield self._session_ends_at()
+        if scenario.turn is not None:
+            on, every = scenario.turn
+            into = self._into_turn(now)
+            yield now + ((on if into < on else every) - into)
+        if self._bucket.is_empty:
+            yield self._bucket.full_at()
         if self.call is not None:
             limit = scenario.stop_deadline if self.call.name == "stop" else scenario.start_deadline
             if now < self._called_at + limit:

@@ -49,6 +49,20 @@ class Scenario(NamedTuple):
     splay: float = 0.0
     instance: str = "host-1"
     kill_switch: str | None = "off"
+    session: float = 0.0
+    """The longest that one lasts; 0: for ever."""
+    rollout: float = 100.0
+    """Percent of the fleet."""
+    turn: tuple[float, float] | None = None
+    """On for so long, of every so long."""
+    budget: float = 0.0
+    """Percent of a core; 0: no budget."""
+    burst: float = 10.0
+
+    @property
+    def moves_by_itself(self) -> bool:
+        """Time alone may turn it on or off."""
+        return bool(self.session or self.turn or self.budget)
 
     @property
     def flags(self) -> tuple[Declared, ...]:
@@ -73,9 +87,19 @@ class Scenario(NamedTuple):
                 "cooldown": self.cooldown,
                 "splay": self.splay,
                 "kill_switch": self.kill_switch,
+                **self._shared_out(),
             },
         }
         return "".join(f"{key}: {json.dumps(value)}\n" for key, value in sections.items())
+
+    def _shared_out(self) -> Mapping[str, Any]:
+        turn = None if self.turn is None else {"on": self.turn[0], "every": self.turn[1]}
+        return {
+            "session": {"max": self.session},
+            "rollout": {"percent": self.rollout},
+            **({} if turn is None else {"duty_cycle": turn}),
+            "budget": {"cpu": self.budget, "burst": self.burst},
+        }
 
 
 def hard_limits(name: str) -> Bounds:

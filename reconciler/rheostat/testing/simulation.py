@@ -11,12 +11,15 @@ from typing import Any, Final, NamedTuple, Self
 from rheostat import Observer, State, Status
 from rheostat._config.config import Config, load_config
 from rheostat._host.calls import Returned, run
+from rheostat._host.scribe import Scribe
+from rheostat._host.state_folder import StateFolder
 from rheostat._lifecycle.assembly import Surroundings, assemble, built_sources
 from rheostat._report.journal import Journal
 from rheostat.plugins import FlagSource, Identity
 
 from .faulty_backend import BackendCall, FaultyBackend
 from .virtual import VirtualClock
+from .virtual_meter import VirtualMeter
 
 _MOST_STEPS_AT_ONCE: Final = 25
 _TICK: Final = 1e-9
@@ -44,6 +47,11 @@ class Log:
 
     def of(self, event: str) -> list[LogLine]:
         return [line for line in self.lines if line.event == event]
+
+
+class _AtOnce(Scribe):
+    def do(self, job: Callable[[], object]) -> None:
+        job()
 
 
 class _InFlight(NamedTuple):
@@ -120,8 +128,16 @@ class Simulation:
         self._overlapped = False
         journal = Journal(self.log, self.clock, config.secrets)
         journal.who = config.who()
+        self.meter = VirtualMeter(self.clock, lambda: self.backend)
         surroundings = Surroundings(
-            clock=self.clock, wall=self.clock, random=lambda: self._luck, calls=self, wake=self._wake
+            clock=self.clock,
+            wall=self.clock,
+            random=lambda: self._luck,
+            calls=self,
+            wake=self._wake,
+            meter=self.meter,
+            folder=StateFolder(str(self.folder / "state")),
+            scribe=_AtOnce(),
         )
         self._loop, self.backend, self._opened = assemble(
             config, identity, journal, surroundings, self._observers, inherited
@@ -224,6 +240,14 @@ class Simulation:
         child.log = Log(self.clock)
         child._begin(self._loop.state)
         return child
+
+    def restart(self) -> "Simulation":
+        """The process is killed, and another one takes its place."""
+        after = copy(self)
+        after._pid += 1
+        after.log = Log(self.clock)
+        after._begin(None)
+        return after
 
     def _land(self) -> Ended | None:
         flight = self._in_flight

@@ -244,10 +244,32 @@ class Profiling(RuleBasedStateMachine):
         self.left_behind.append((parent, len(parent.backend.calls), parent.source.reads))
         self.seen.clear()
         self.it = parent.fork()
-        self.model = Model(self.scenario, self.luck, forked_from=parent.status().state)
+        self.it.meter.cost = parent.meter.cost
+        since = self.model.enabled_since
+        self.model = Model(self.scenario, self.luck, forked_from=parent.status().state, enabled_since=since)
         self.checked = 0
         self.complained.clear()
         self.step()
+
+    @precondition(lambda self: len(self.left_behind) < 3)
+    @rule()
+    def restart(self) -> None:
+        """This process is killed, and the next one knows of the session only what it finds written."""
+        note("the process is killed, and another one takes its place")
+        cost, since = self.it.meter.cost, self.model.enabled_since
+        self.seen.clear()
+        self.it = self.it.restart()
+        self.it.meter.cost = cost
+        self.model = Model(self.scenario, self.luck, enabled_since=since)
+        self.checked = 0
+        self.complained.clear()
+        self.step()
+
+    @precondition(lambda self: self.scenario.budget)
+    @rule(cores=st.sampled_from([0.0, 0.005, 0.1, 1.0]))
+    def sessions_cost(self, cores: float) -> None:
+        note(f"from now on a session takes {cores} of a core")
+        self.it.meter.cost = cores
 
     # Now and then: it takes as long as all else together.
     @precondition(lambda self: self.events >= 15)
@@ -261,6 +283,9 @@ class Profiling(RuleBasedStateMachine):
         self.advance(self.scenario.resync if self.scenario.probes else 0.0)
         for _ in range(2):
             self.advance(self.scenario.cooldown + self.scenario.splay + self.scenario.backoff_max)
+        if self.scenario.moves_by_itself:
+            # Each step is held against the model all the same.
+            return
         self.converged()
         lines, calls = len(self.it.log.lines), self.calls()
         self.advance(self.scenario.resync + 1.0)
@@ -297,7 +322,7 @@ class Profiling(RuleBasedStateMachine):
     def world(self) -> World:
         source = self.it.source
         readable = {flag: raw.value for flag, raw in self.flags.items()} if self.source_is_fine() else None
-        return World(readable, source.stale_since, self.killed)
+        return World(readable, source.stale_since, self.killed, self.it.meter.used())
 
     def step(self) -> None:
         self.it.source.values = {flag: raw.value for flag, raw in self.flags.items()}

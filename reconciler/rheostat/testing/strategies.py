@@ -190,6 +190,11 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         splay=draw(st.sampled_from([0.0, 0.0, 8.0])),
         instance=draw(st.sampled_from(["host-1", "host-2", "é"])),
         kill_switch=draw(st.sampled_from(["off", None, None])),
+        session=draw(st.sampled_from([0.0, 0.0, 12.0, 40.0])),
+        rollout=draw(st.sampled_from([100.0, 100.0, 75.0, 10.0])),
+        turn=draw(st.sampled_from([None, None, (7.0, 20.0), (20.0, 60.0)])),
+        budget=draw(st.sampled_from([0.0, 0.0, 2.0, 50.0])),
+        burst=draw(st.sampled_from([10.0, 1.0])),
     )
 
 
