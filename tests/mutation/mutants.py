@@ -346,8 +346,8 @@ LEASE: Final = [
     Mutant(
         "a pause ends at once",
         "budget",
-        "level <= 0 or (before.is_spent and level < budget.most * _FULL)",
-        "level <= 0",
+        "budget.most * (_FULL if before.is_spent else _RESERVE)",
+        "budget.most * _RESERVE",
     ),
     Mutant("what was used is forgotten", "budget", " - (used - before.used)", ""),
     Mutant("the bucket has no bottom", "budget", "level = min(budget.most, ", "level = max(budget.most, "),
@@ -389,18 +389,18 @@ POLICY: Final = [
     Mutant(
         "there is no splay",
         "start_gate",
-        "self._wanted_since + splay_of(self.instance, self.policy.splay)",
-        "self._wanted_since",
+        "now + splay_of(self.instance, self.policy.splay) if splayed else now",
+        "now",
     ),
-    Mutant("the splay does not start anew", "start_gate", "self._wanted_since = now", "pass"),
+    Mutant("a turn waits for the splay, too", "start_gate", " if splayed else now", ""),
     Mutant(
         "the shortest wait opens the gate", "start_gate", "max(self._waits().values())", "min(self._waits().values())"
     ),
     Mutant(
         "what was refused for good stays refused",
         "start_gate",
-        "self._wanted_since = now\n        self._refused = None",
-        "self._wanted_since = now",
+        "if splayed else now\n        self._refused = None",
+        "if splayed else now",
     ),
     Mutant("nothing is refused for good", "start_gate", "return self._refused is not None and", "return False and"),
     Mutant(
@@ -654,7 +654,12 @@ LOOP: Final = [
         "if trigger is Trigger.RETUNE and self._history.state is State.RUNNING:",
         "if False:",
     ),
-    Mutant("the gate does not hear what is wanted", "loop", "self._gate.wanted(now)", "pass"),
+    Mutant(
+        "the gate does not hear what is wanted",
+        "loop",
+        "self._gate.wanted(now, splayed=self._cause.kind not in SPREAD)",
+        "pass",
+    ),
     Mutant(
         "new settings are no reason to try what was refused for good",
         "loop",

@@ -158,7 +158,7 @@ def test_the_budget_is_a_law(costs: list[float], rate: float | None) -> None:
     spending = spent(None, BUDGET, now, used, rate)
     longest = 0.0
     for cost in costs:
-        until = look_again(spending, BUDGET, runs=True)
+        until = look_again(spending, runs=True)
         between = 0.0 if spending.is_spent else cost * (until - now)
         longest = max(longest, between)
         now, used = until, used + between
@@ -233,7 +233,7 @@ def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:
     rules = Rules(RULES.enabled, (rate,), (tuned("budget.cpu", Percent, 2.0),), rate="rate")
     facts = Facts([Knowledge(Reading(ON))], killed=False, now=10.0, used=1.0)
     for cap, left in ((3.9, 3), (0.2, 1), (500.0, 100)):
-        memory = Memory(spending=Spending(0.2, 10.0, 1.0, 10.0, 1.0, cap=cap))
+        memory = Memory(spending=Spending(BUDGET, 0.2, 10.0, 1.0, 10.0, 1.0, cap=cap))
         found = decide(rules, SHARED, facts, memory)
         assert left == found.desired.settings["rate"]
         assert [("budget", left)] * (left < 100) == [(each.rule, each.given) for each in found.adjustments]
@@ -346,6 +346,15 @@ def test_turns_are_taken_for_as_long_as_the_process_lives() -> None:
         kinds = [(line.fields["to"], line.fields["cause"]["kind"]) for line in it.log.of("transition")]
     assert kinds.count(("running", "duty_cycle")) >= 9
     assert kinds.count(("stopped", "duty_cycle")) >= 9
+
+
+def test_a_turn_waits_for_no_splay() -> None:
+    """It comes to each instance at another moment already, and may be shorter than the splay."""
+    with sim("{cooldown: 0s, splay: 1h, duty_cycle: {on: 60s, every: 10m}}") as it:
+        it.source.say(ON)
+        it.advance(7200)
+        kinds = [(line.fields["to"], line.fields["cause"]["kind"]) for line in it.log.of("transition")]
+    assert kinds.count(("running", "duty_cycle")) >= 5
 
 
 def test_a_rollout_is_raised_by_its_flag() -> None:

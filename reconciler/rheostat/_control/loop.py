@@ -23,7 +23,7 @@ from rheostat._core.desired import OFF, Desired, same_settings
 from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.next_step import Act, Session, next_step
 from rheostat._core.policy import Policy
-from rheostat._core.precedence import INITIAL, Verdict, decide, explain
+from rheostat._core.precedence import INITIAL, SPREAD, Verdict, decide, explain
 from rheostat._core.rules import Rules
 from rheostat._core.start_gate import StartGate
 from rheostat._core.state import State, Trigger
@@ -156,20 +156,28 @@ class Loop:
         if self._closing:
             return
         seen = self._watch.look(now)
-        is_settled = seen is self._seen and now < self._verdict.until and not self._has_moved
-        if is_settled and not self._survey.measures:
-            return
+        if seen is self._seen and now < self._verdict.until and not self._has_moved:
+            measured = self._survey.measured(self._verdict, now, runs=self._runs, rate=self._rate)
+            if measured is not None:
+                self._verdict = measured
+                return
         self._seen, self._has_moved = seen, False
         self._changed = True
         self._follow(self._decided(seen, now), now)
 
+    @property
+    def _runs(self) -> bool:
+        return self._history.state is not State.STOPPED
+
+    @property
+    def _rate(self) -> Value | None:
+        return self._session.settings.get(self._rules.rate) if self._runs else None
+
     def _decided(self, seen: Seen, now: float) -> Verdict:
-        runs = self._history.state is not State.STOPPED
-        rate = self._session.settings.get(self._rules.rate) if runs else None
-        facts = self._survey.facts(seen, now, runs=runs, rate=rate)
+        facts = self._survey.facts(seen, now, runs=self._runs, rate=self._rate)
         memory = self._verdict.memory
         verdict = decide(self._rules, self._policy, facts, memory)
-        permit = self._survey.permit(verdict, now, runs=runs or not self._slot.is_idle)
+        permit = self._survey.permit(verdict, now, runs=self._runs or not self._slot.is_idle)
         return verdict if permit is None else decide(self._rules, self._policy, facts._replace(permit=permit), memory)
 
     def _follow(self, verdict: Verdict, now: float) -> None:
@@ -181,7 +189,7 @@ class Loop:
         if desired.on == was.on and same_settings(desired.settings, was.settings):
             return
         self._cause = explain(self._rules, before, verdict)
-        self._gate.wanted(now)
+        self._gate.wanted(now, splayed=self._cause.kind not in SPREAD)
         self._session = self._session._replace(stops_at_once=not desired.on)
         if not desired.on:
             self._error = self._error if self._session.stop_failures else ""
@@ -348,6 +356,7 @@ class Loop:
         yield now + self._watch.interval()
         yield self._delivery.due_at
         yield self._survey.due_at
+        yield self._survey.look_at(self._verdict, now, runs=self._runs)
         yield self._verdict.until
         for layer in self._seen.layers:
             if layer.retry_at is not None and layer.retry_at > now:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from rheostat._contract.identity import Identity
 from rheostat._contract.values import Value
 from rheostat._control.watch import Seen
+from rheostat._core.brakes.budget import measured
+from rheostat._core.budget import look_again
 from rheostat._core.case import Facts, Memory, Permit
 from rheostat._core.policy import BUDGET, CRASHES, MEMORY, PER_HOST, SESSION, Policy
 from rheostat._core.precedence import Verdict
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _TRY_AGAIN: Final = 30.0
 """Seconds until permits that could not be had are asked for again."""
+
+_SETTLING: Final = 1.0
+"""Seconds between looks at how much memory a session has brought, until that is known."""
 
 _Result = TypeVar("_Result")
 
@@ -60,11 +65,30 @@ class Survey:
         self._settings: Mapping[str, Value] = {}
         self._settles_at = math.inf
         self._may_forget = True
+        self._stops = means.policy.budget.action == "stop"
+        self._grown: int | None = None
 
-    @property
-    def measures(self) -> bool:
-        """Whether the facts change all the time."""
-        return self._meter is not None
+    def measured(self, verdict: Verdict, now: float, *, runs: bool, rate: Value | None) -> Verdict | None:
+        """The verdict with what has been used since; None if that, or what there is to see, has to be decided anew."""
+        meter = self._meter
+        if meter is None:
+            return verdict
+        if (meter.grown if runs else None) != self._grown:
+            return None
+        used = self._used()
+        stays_off = verdict.memory.spending is None or (verdict.memory.spending.is_spent and self._stops)
+        if used is None or stays_off:
+            return verdict
+        memory = measured(verdict.memory, now, used, _as_rate(rate))
+        return None if memory is None else verdict._replace(memory=memory)
+
+    def look_at(self, verdict: Verdict, now: float, *, runs: bool) -> float:
+        """Monotonic seconds at which to look at what the session uses."""
+        if self._meter is None or not runs:
+            return math.inf
+        spending = verdict.memory.spending
+        at = math.inf if spending is None or spending.is_spent else look_again(spending, runs=True)
+        return at if self._meter.grown is not None else min(at, now + _SETTLING)
 
     @property
     def follows_sessions(self) -> bool:
@@ -98,17 +122,19 @@ class Survey:
         """`runs` tells whether there is a session, `rate` is its rate, if its cost grows with one."""
         if self._crashes is not None and not runs:
             self._known = tuple(self._crashes.crashes())
+        used = self._used()
+        self._grown = self._meter.grown if self._meter is not None and runs else None
         return Facts(
             layers=seen.layers,
             killed=seen.killed,
             now=now,
             wall=self._wall(),
             instance=self._instance,
-            used=self._used(),
+            used=used,
             runs=runs,
             threads=1 if self._meter is None else len(native.known_threads()),
-            rate=float(rate) if isinstance(rate, int | float) else None,
-            grown=self._meter.grown if self._meter is not None and runs else None,
+            rate=_as_rate(rate),
+            grown=self._grown,
             crashes=self._known,
         )
 
@@ -189,6 +215,10 @@ class Survey:
     def _complain(self, outcome: str, error: OSError | str) -> None:
         text = f"the state folder cannot be used: {error}; {outcome}; the service is not affected"
         self._journal.complain("state_unusable", self._journal.clean(text), about=f"state: {outcome}")
+
+
+def _as_rate(value: Value | None) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 # Only who uses them pays for the imports.

@@ -10,9 +10,15 @@ _RAISE_AFTER: Final = 60.0
 _RAISE: Final = 1.5
 _FULL: Final = 0.999
 """The part of the bucket that counts as all of it: floats may never come to the rest."""
+_RESERVE: Final = 0.15
+"""The part of the bucket that is left for what a stop takes, and the next start."""
 _SOONEST: Final = 0.05
 _LATEST: Final = 1.0
 """Seconds between looks at what a session uses."""
+_KNOWN_AFTER: Final = 1.0
+"""Seconds of a session after which its cost is known."""
+_MARGIN: Final = 4.0
+"""By how much it may cost more by the next look."""
 
 
 class Budget(NamedTuple):
@@ -28,12 +34,13 @@ class Budget(NamedTuple):
 
 
 class Spending(NamedTuple):
-    """The bucket's `level` at a moment, when `used` seconds of processor time had been used in all.
+    """The level of a budget's bucket at a moment, when `used` seconds of processor time had been used in all.
 
     Once it `is_spent` profiling pauses until the bucket is full. The cost of the session, which has `rate`, is judged
     from `since` on, when `used_since` had been used. `cap` bounds the rate of the sessions to come.
     """
 
+    budget: Budget
     level: float
     at: float
     used: float
@@ -43,14 +50,20 @@ class Spending(NamedTuple):
     is_spent: bool = False
     cap: float = math.inf
 
+    @property
+    def cost(self) -> float:
+        """Cores that the session takes; one as long as that is not known."""
+        lasted = self.at - self.since
+        return (self.used - self.used_since) / lasted if lasted >= _KNOWN_AFTER else 1.0
+
 
 def spent(before: Spending | None, budget: Budget, now: float, used: float, rate: float | None) -> Spending:
     """The bucket at `now`; `rate` is that of the session that runs, where its cost grows with one."""
     if before is None:
-        return Spending(budget.most, now, used, now, used, rate)
+        return Spending(budget, budget.most, now, used, now, used, rate)
     level = min(budget.most, before.level + budget.share * (now - before.at) - (used - before.used))
-    is_spent = level <= 0 or (before.is_spent and level < budget.most * _FULL)
-    after = before._replace(level=level, at=now, used=used, is_spent=is_spent)
+    is_spent = level <= budget.most * (_FULL if before.is_spent else _RESERVE)
+    after = before._replace(budget=budget, level=level, at=now, used=used, is_spent=is_spent)
     if is_spent is not before.is_spent or rate != before.rate:
         after = after._replace(since=now, used_since=used, rate=rate)
     lasted = now - before.since
@@ -64,8 +77,12 @@ def spent(before: Spending | None, budget: Budget, now: float, used: float, rate
     return after
 
 
-def look_again(spending: Spending, budget: Budget, *, runs: bool) -> float:
-    """The moment of the next look: the end of a pause, or the soonest at which one core could use what is left."""
+def look_again(spending: Spending, *, runs: bool) -> float:
+    """The moment of the next look: the end of a pause, or the soonest at which what is left could be used."""
+    budget, left = spending.budget, spending.level - spending.budget.most * _RESERVE
     if spending.is_spent:
         return spending.at + (budget.most - spending.level) / budget.share
-    return spending.at + min(_LATEST, max(_SOONEST, spending.level)) if runs else math.inf
+    if not runs:
+        return math.inf
+    soonest = left / min(1.0, spending.cost * _MARGIN) if spending.cost else math.inf
+    return spending.at + min(_LATEST, max(_SOONEST, soonest))

@@ -55,6 +55,9 @@ PRECEDENCE: Final = (
 )
 """The strongest first."""
 
+SPREAD: Final = frozenset({TURN.kind, PERMITTED.kind, PROCESSOR.kind})
+"""The kinds of brakes that let go of each process at a moment of its own, so that no splay is needed."""
+
 INITIAL: Final = Verdict(decided_by=Cause("source", detail=NEVER_READ.reason))
 
 _RELEASED: Final = {brake.kind: brake.released for brake in PRECEDENCE if brake.kind != "source"}

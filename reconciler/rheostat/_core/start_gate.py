@@ -21,14 +21,17 @@ class StartGate:
         self.instance = instance
         self.random = random
         self.failures = 0
-        self._wanted_since = 0.0
+        self._splay_ends_at = float("-inf")
         self._last_try = float("-inf")
         self._retry_at = float("-inf")
         self._refused: Mapping[str, Value] | None = None
 
-    def wanted(self, now: float) -> None:
-        """The desired state has changed: the splay starts anew, and what was refused for good may be tried again."""
-        self._wanted_since = now
+    def wanted(self, now: float, *, splayed: bool = True) -> None:
+        """The desired state has changed: the splay starts anew, and what was refused for good may be tried again.
+
+        Not `splayed` is a change that comes to each process at a moment of its own.
+        """
+        self._splay_ends_at = now + splay_of(self.instance, self.policy.splay) if splayed else now
         self._refused = None
 
     def tried(self, now: float) -> None:
@@ -61,5 +64,5 @@ class StartGate:
         return {
             "backoff": self._retry_at,
             "cooldown": self._last_try + self.policy.cooldown,
-            "splay": self._wanted_since + splay_of(self.instance, self.policy.splay),
+            "splay": self._splay_ends_at,
         }

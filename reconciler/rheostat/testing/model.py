@@ -32,7 +32,9 @@ MOVES = {
 
 _JUST_FULL = 0.999
 """The part of a budget's bucket from which on it counts as full."""
-_SOONEST = 0.05
+_RESERVE = 0.15
+"""The part of it that is left for a stop and the next start."""
+_LATEST = 1.0
 """Seconds between looks at what a session uses, at most a core of them."""
 
 
@@ -77,8 +79,8 @@ class Bucket:
         self._exempt += spent if self._is_exempt else 0.0
         self._level = min(self._most, self._level + self._share * (now - self._at) - spent)
         self._at, self._used, self._is_exempt = now, used, exempt
-        self.is_empty = self._level <= 0 or (self.is_empty and self._level < self._most * _JUST_FULL)
-        law = self._share * (now - self._began) + self._most + _SOONEST
+        self.is_empty = self._level <= self._most * (_JUST_FULL if self.is_empty else _RESERVE)
+        law = self._share * (now - self._began) + self._most + _LATEST
         assert used - self._exempt <= law + _ROUNDING, f"{used} s are used of a budget of {law} s"
 
     def full_at(self) -> float:
@@ -104,7 +106,9 @@ class Model:
         self._scenario = scenario
         self._luck = luck
         share = binascii.crc32(scenario.instance.encode()) / 2**32
-        self._splay = share * scenario.splay
+        self._own_splay = self._splay = share * scenario.splay
+        self._waited = False
+        self._is_splayed = True
 
         digest = hashlib.sha256(b"\0" + scenario.instance.encode()).hexdigest()
         self._place = int(digest[:16], 16) // 2**11 / 2**53
@@ -181,9 +185,13 @@ class Model:
             since = now if self.enabled_since is None else self.enabled_since
             self.enabled_since = since if wanted.on else None
         self._bucket.look(world.used, now, exempt=self.call is not None or self.doubtful)
-        is_shared_out = not self._has_turn(now) or self._place * 100 >= self._scenario.rollout
-        is_over = is_shared_out or now >= self._session_ends_at() or self._bucket.is_empty
-        self._want(_OFF if world.killed or expired or is_over else wanted, now)
+        is_unknown = self._known is None or world.killed or expired
+        is_over = now >= self._session_ends_at() or self._place * 100 >= self._scenario.rollout
+        waits = not self._has_turn(now) or self._bucket.is_empty
+        # What lets go of each process at a moment of its own is not spread over a fleet once more.
+        self._is_splayed = not self._waited
+        self._want(_OFF if is_unknown or is_over or waits else wanted, now)
+        self._waited = waits and not is_unknown and not is_over
 
     def _session_ends_at(self) -> float:
         longest = self._scenario.session
@@ -216,6 +224,7 @@ class Model:
         self._off_is_news = self.wanted.on and not wanted.on
         self.wanted = wanted
         self._wanted_since = now
+        self._splay = self._own_splay if self._is_splayed or not wanted.on else 0.0
         self._refused = None
 
     def gate_opens_at(self) -> float:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from rheostat._core.budget import Budget, Spending, look_again, spent
-from rheostat._core.case import Brake, Case
+from rheostat._core.case import Brake, Case, Memory
 from rheostat._core.desired import Adjustment
 from rheostat._core.policy import BUDGET, MEMORY
 
@@ -28,13 +28,22 @@ def _processor(case: Case) -> str | None:
     return f"the budget of {budget.share:.3g} of a core is used up; {again}"
 
 
-def _next_reckoning(case: Case) -> float:
-    budget, spending = _budget(case), case.memory.spending
-    if budget is None or spending is None:
+def _end_of_pause(case: Case) -> float:
+    """While a session runs, whoever measures it looks again; see `measured`."""
+    spending = case.memory.spending
+    if spending is None or not spending.is_spent or case.policy.budget.action == "stop":
         return math.inf
-    if spending.is_spent and case.policy.budget.action == "stop":
-        return math.inf
-    return look_again(spending, budget, runs=case.facts.runs)
+    return look_again(spending, runs=False)
+
+
+def measured(memory: Memory, now: float, used: float, rate: float | None) -> Memory | None:
+    """The memory with what has been used since; None if that is reason to decide anew."""
+    before = memory.spending
+    if before is None:
+        return memory
+    after = spent(before, before.budget, now, used, rate)
+    is_news = after.is_spent is not before.is_spent or after.cap != before.cap
+    return None if is_news else memory._replace(spending=after)
 
 
 def _consider(case: Case) -> Case:
@@ -102,7 +111,7 @@ PROCESSOR: Final = Brake(
     "budget",
     _processor,
     "the budget is there again",
-    _next_reckoning,
+    _end_of_pause,
     _consider,
     lambda case: case.uses(BUDGET),
 )
