@@ -1,4 +1,4 @@
-"""The budget of processor time, with the real agent and many threads."""
+"""The budget of processor time and of memory, with the real agent and many threads."""
 
 import json
 import sys
@@ -44,13 +44,14 @@ source: {{kind: yaml, path: flags.yaml}}
 backend: {{kind: pyroscope, server_address: "http://127.0.0.1:9", sampler: pyspy}}
 enabled: {{flag: "on", default: false}}
 settings: {{mode: {mode}, sample_rate: 100}}
-policy: {{budget: {{cpu: 20%, burst: 1s}}, cooldown: 0s, reach: 0s}}
+policy: {{budget: {{{budget}}}, cooldown: 0s, reach: 0s}}
 """
+PROCESSOR = "cpu: 20%, burst: 1s"
 
 
 @contextmanager
-def host(folder: Path, mode: str) -> Iterator[Child]:
-    (folder / "config.yaml").write_text(CONFIG.format(mode=mode))
+def host(folder: Path, mode: str, budget: str = PROCESSOR) -> Iterator[Child]:
+    (folder / "config.yaml").write_text(CONFIG.format(mode=mode, budget=budget))
     (folder / "flags.yaml").write_text("on: true\n")
     (folder / "host.py").write_text(HOST)
     with Child([sys.executable, "host.py"], folder) as child:
@@ -75,9 +76,16 @@ def test_the_first_rate_is_what_may_fit(tmp_path: Path) -> None:
     assert ("running", 4) == (first["to"], first["rate"])
 
 
+def test_a_session_that_brings_more_memory_than_it_may_ends(tmp_path: Path) -> None:
+    """Some seconds after its start, by what the process has grown since before it."""
+    with host(tmp_path, "gil", "rss: 4KiB") as child:
+        first, ended = (json.loads(child.out.next() or "") for _ in range(2))
+    assert ("running", "stopped", "budget") == (first["to"], ended["to"], ended["cause"])
+
+
 def test_a_budget_that_cannot_be_kept_is_said_once(tmp_path: Path) -> None:
     """A backend without native threads of its own goes on, and nothing is made up."""
-    config = CONFIG.format(mode="wall").replace(
+    config = CONFIG.format(mode="wall", budget=PROCESSOR).replace(
         'kind: pyroscope, server_address: "http://127.0.0.1:9", sampler: pyspy', "kind: noop"
     )
     (tmp_path / "config.yaml").write_text(config)

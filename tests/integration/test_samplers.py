@@ -1,5 +1,6 @@
 """The agent's two samplers: the cheap one where it tells the truth, the other one elsewhere."""
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ import rheostat
 
 {before}
 forever = threading.Event()
-for _ in range(50):
+for _ in range(200):
     threading.Thread(target=forever.wait, daemon=True).start()
 
 
@@ -39,7 +40,7 @@ def say(**what):
 {begin}
 reconciler = rheostat.start("config.yaml", on_event=lambda event: say(event=event.name, text=event.message))
 health = None
-while True:
+{loop}:
     status = reconciler.status()
     if status.health != health:
         health = status.health
@@ -59,11 +60,13 @@ CONFIG = {
 
 
 @contextmanager
-def host(folder: Path, address: str, begin: str = "", before: str = "", **options: object) -> Iterator[Child]:
+def host(
+    folder: Path, address: str, begin: str = "", before: str = "", loop: str = "while True", **options: object
+) -> Iterator[Child]:
     backend = {"kind": "pyroscope", "server_address": address, **options}
     (folder / "config.yaml").write_text(json.dumps({**CONFIG, "backend": backend}))
     (folder / "flags.yaml").write_text("on: true\n")
-    (folder / "host.py").write_text(HOST.format(begin=begin, before=before))
+    (folder / "host.py").write_text(HOST.format(begin=begin, before=before, loop=loop))
     with Child([sys.executable, "host.py"], folder) as child:
         yield child
 
@@ -102,6 +105,47 @@ def test_work_that_the_cheap_sampler_cannot_see_makes_it_give_way(tmp_path: Path
             text = said(child, event="transition")["text"]
         assert "in threads that Python has not started" in text
         assert "sampler pyspy" in said(child, health="healthy")["detail"]
+
+
+def _work_in_threads_of(seconds: float) -> str:
+    work = "lambda until: [sum(range(1000)) for _ in iter(lambda: time.monotonic() < until, False)]"
+    one = f"t = threading.Thread(target=work, args=(time.monotonic() + {seconds},)); t.start(); t.join()"
+    return (
+        f"work = {work}\n\n\ndef in_turn():\n    while True:\n        {one}\n\n\n"
+        "threading.Thread(target=in_turn, daemon=True).start()"
+    )
+
+
+def test_work_in_threads_that_end_at_once_makes_it_give_way(tmp_path: Path, receiver: Receiver) -> None:
+    """A thread for each of many small jobs: the cheap sampler never sees them."""
+    with host(tmp_path, receiver.address, _work_in_threads_of(0.001)) as child:
+        text = said(child, event="transition")["text"]
+        while "missed" not in text:
+            text = said(child, event="transition")["text"]
+        assert "in threads that end before it sees them" in text
+        assert "sampler pyspy" in said(child, health="healthy")["detail"]
+
+
+def test_threads_that_begin_as_the_process_ends_do_not_abort_it(tmp_path: Path, receiver: Receiver) -> None:
+    """The sampler's native code hears of each thread for good, and does not bear the end of the interpreter."""
+    begin = _work_in_threads_of(0.001) + "\nthreading.Timer(1.0, main_thread_ends.set).start()"
+    before = "main_thread_ends = threading.Event()"
+    for _ in range(4):
+        with host(tmp_path, receiver.address, begin, before, loop="while not main_thread_ends.is_set()") as child:
+            assert (0, []) == (child.process.wait(PATIENCE), child.err.rest())
+
+
+def test_threads_that_live_for_a_while_are_trusted(tmp_path: Path, receiver: Receiver) -> None:
+    """A server that has a thread for each request: most of them have ended by the next look, and were seen."""
+    with host(tmp_path, receiver.address, _work_in_threads_of(0.2)) as child:
+        said(child, health="healthy")
+
+        pushes = itertools.count()
+        receiver.wait_for(lambda _: next(pushes) > 3, PATIENCE)
+        assert not [line for line in child.out.seen if "missed" in line]
+        (tmp_path / "flags.yaml").write_text("on: true\nrate: 50\n")
+        assert "missed" not in said(child, event="transition")["text"]
+        assert "sampler stack" in said(child, health="healthy")["detail"]
 
 
 @pytest.mark.parametrize(
