@@ -3,10 +3,12 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from rheostat.plugins import (
     Duration,
@@ -33,6 +35,8 @@ LOOK_FOR_CLIENT: Final = 1.0
 
 _LAST_WORDS: Final = 0.3
 """The most seconds that the SDK's threads are waited for at the end."""
+_Any = TypeVar("_Any")
+
 _ABSENT: Final = object()
 _HINTS: Final = {401: "is sdk_key right?", 403: "is sdk_key right?", 404: "is the relay's address right?"}
 _RETRY: Final = re.compile(r"will retry in ([0-9.]+)s")
@@ -95,6 +99,8 @@ class LaunchDarklySource:
         self._changed: Callable[[], None] = lambda: None
         self._connecting_since: float | None = None
         self._is_dirty = True
+        self._changes: deque[str] = deque()
+        """The flags that may have another value since they were evaluated; all may, where it is dirty."""
         self._evaluated_at = 0.0
         self._reading = Reading({})
         self._closed = False
@@ -117,13 +123,34 @@ class LaunchDarklySource:
             if self._client is None:
                 self._connect()
             self._check()
-            if self._is_dirty or time.monotonic() - self._evaluated_at >= EVALUATE_AGAIN:
-                # Before evaluating: what changes meanwhile is for the next time.
-                self._is_dirty = False
-                self._evaluated_at = time.monotonic()
-                reading = self._evaluate(wanted)
-                self._reading = self._reading if reading.is_same_as(self._reading) else reading
+            try:
+                self._follow(wanted)
+            except BaseException:
+                # What was not evaluated is the next time.
+                self._is_dirty = True
+                raise
         return self._reading
+
+    def _follow(self, wanted: Mapping[str, type]) -> None:
+        """Evaluate what may have changed; before anything else it is forgotten: what changes meanwhile is another."""
+        if self._is_dirty or time.monotonic() - self._evaluated_at >= EVALUATE_AGAIN:
+            self._is_dirty = False
+            self._changes.clear()
+            self._evaluated_at = time.monotonic()
+            self._learn(self._evaluate(wanted))
+        elif changed := self._changed_flags().intersection(wanted):
+            self._learn(_merged(self._reading, self._evaluate(changed), changed))
+
+    def _changed_flags(self) -> set[str]:
+        changed = set()
+        # Another thread may be adding to them.
+        with suppress(IndexError):
+            while True:
+                changed.add(self._changes.popleft())
+        return changed
+
+    def _learn(self, reading: Reading) -> None:
+        self._reading = self._reading if reading.is_same_as(self._reading) else reading
 
     def known_flags(self) -> Iterable[str]:
         with self._log.speaking():
@@ -152,11 +179,11 @@ class LaunchDarklySource:
         self._context = builder.build()
         self._client = self._make(ldclient) if self._options.client is None else self._take(self._options.client)
         self._is_dirty = True
-        self._client.flag_tracker.add_listener(self._hear)
+        self._client.flag_tracker.add_listener(self._hear_change)
         self._client.data_source_status_provider.add_listener(self._hear)
 
     def _stop_hearing(self) -> None:
-        self._client.flag_tracker.remove_listener(self._hear)
+        self._client.flag_tracker.remove_listener(self._hear_change)
         self._client.data_source_status_provider.remove_listener(self._hear)
 
     def _hear_out(self) -> None:
@@ -187,6 +214,11 @@ class LaunchDarklySource:
         given = self._identity.attributes(self._options.attributes)
         # They would make another context of it.
         return {name: value for name, value in given.items() if name not in ("key", "kind")}
+
+    def _hear_change(self, change: Any) -> None:
+        """In the SDK's thread: note which flag it is; the SDK also names those that have it as a prerequisite."""
+        self._changes.append(change.key)
+        self._changed()
 
     def _hear(self, _: object) -> None:
         """In the SDK's thread: say that something has changed, nothing more."""
@@ -229,7 +261,7 @@ class LaunchDarklySource:
         found = _RETRY.search(self._log.last_warning)
         return None if found is None else time.monotonic() + error.time + float(found[1]) - time.time()
 
-    def _evaluate(self, wanted: Mapping[str, type]) -> Reading:
+    def _evaluate(self, wanted: Iterable[str]) -> Reading:
         values: dict[str, object] = {}
         reasons: dict[str, str] = {}
         errors: dict[str, str] = {}
@@ -244,6 +276,17 @@ class LaunchDarklySource:
             elif detail.value is not _ABSENT:
                 values[flag] = detail.value
         return Reading(values, reasons, errors)
+
+
+def _merged(before: Reading, after: Reading, changed: Collection[str]) -> Reading:
+    """What was known, and of the flags that have changed what is known now."""
+
+    def merged(old: Mapping[str, _Any], new: Mapping[str, _Any]) -> Mapping[str, _Any]:
+        return {**{flag: each for flag, each in old.items() if flag not in changed}, **new}
+
+    return Reading(
+        merged(before.values, after.values), merged(before.reasons, after.reasons), merged(before.errors, after.errors)
+    )
 
 
 def _reason(reason: Mapping[str, Any]) -> str:

@@ -32,15 +32,24 @@ _PIECE: Final = 8 * 1024
 # Nobody compares options, and each method that a dataclass writes costs the importing process.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class YamlFileOptions:
-    """`path` of the file, how often to look at it (seconds), and whether without the file no flag is defined."""
+    """`path` of the file, how often to look at it (seconds), and whether without the file no flag is defined.
+
+    A file that was written more than `max_age` seconds ago (None: ever) is no longer relied on.
+    """
 
     path: FilePath
     poll_interval: Duration = Duration(1.0)
     optional: bool = False
+    max_age: Duration | None = None
 
     def __post_init__(self) -> None:
+        wrong = {}
         if self.poll_interval < _SHORTEST_POLL:
-            raise InvalidOptions({"poll_interval": f"at least {_SHORTEST_POLL * 1000:g}ms"})
+            wrong["poll_interval"] = f"at least {_SHORTEST_POLL * 1000:g}ms"
+        if self.max_age is not None and self.max_age < self.poll_interval:
+            wrong["max_age"] = f"at least poll_interval ({self.poll_interval:g} s)"
+        if wrong:
+            raise InvalidOptions(wrong)
 
 
 Signature = tuple[int, ...]
@@ -59,6 +68,7 @@ class YamlFileSource:
     def __init__(self, options: YamlFileOptions, identity: Identity) -> None:
         self._path = options.path
         self._poll_interval = options.poll_interval
+        self._max_age = options.max_age
         self._without = Reading({}) if options.optional else None
         self._signature: Signature | None = None
         self._data: bytes | None = None
@@ -78,6 +88,8 @@ class YamlFileSource:
             before = os.stat(self._path)
             if again or _signature(before) != self._signature:
                 self._look(before, wanted)
+            if self._max_age is not None and time.time() - before.st_mtime > self._max_age:
+                raise ValueError(f"it was written more than {self._max_age:g} s ago, is its writer still there")
         except (OSError, ValueError) as error:
             self._signature = None
             if self._without is not None and isinstance(error, FileNotFoundError):

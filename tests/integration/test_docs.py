@@ -98,11 +98,11 @@ def vague(line: str) -> str:
 
 
 def threads_of(child: Child) -> set[str]:
-    """Those that the source has begun; that of a backend's call and OpenFeature's own for its events come and go."""
+    """Those that the source has begun; others come and go."""
     child.tell("threads")
     line = child.out.next()
     assert line is not None
-    others = ("MainThread", "rheostat-call", "openfeature-event-handler")
+    others = ("MainThread", "rheostat-call", "rheostat-files", "openfeature-event-handler")
     return {name for name in line.split(",") if name != "rheostat" and not name.startswith(others)}
 
 

@@ -322,7 +322,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
         (WHOLE + "policy: {colldown: 1s}", "6:10: policy.colldown: found an unknown key"),
         (
             WHOLE.replace("path:", "pth: x, path:"),
-            "3:22: source.pth: found an unknown key, expected one of kind, optional, path, ",
+            "3:22: source.pth: found an unknown key, expected one of kind, max_age, optional, path, ",
         ),
         (WHOLE.replace("pyroscope}", "pyroscope, server_adress: x}"), "(did you mean 'server_address'?)"),
         (WHOLE.replace("pyroscope}", "pyroscope, auth_tokn_file: x}"), "(did you mean 'auth_token_file'?)"),

@@ -40,13 +40,13 @@ _MODES: Final = {
 }
 
 
-def _warn(text: str) -> None:
+def _say(level: str, text: str) -> None:
     # Reading a configuration, which imports this module, needs no logging.
-    from logging import WARNING
+    import logging
 
     from rheostat.plugins import plugin_log
 
-    plugin_log("rheostat.pyroscope", WARNING, "%s", text)
+    plugin_log("rheostat.pyroscope", getattr(logging, level), "%s", text)
 
 
 class PyroscopeBackend:
@@ -73,7 +73,7 @@ class PyroscopeBackend:
         self._identity = identity
         self._agent: Any = None
         self._most_threads = 0
-        self._sampler = "pyspy"
+        self._sampler = ""
         wrong = wrong_tags(identity.tags)
         if wrong:
             raise PermanentError(f"tags: expected {wrong}")
@@ -92,7 +92,7 @@ class PyroscopeBackend:
 
     def start(self, settings: Mapping[str, Value]) -> None:
         if settings.get("mode") == "wall" and green_threads():
-            _warn(f"under {green_threads()}, {_WALL}")
+            _say("WARNING", f"under {green_threads()}, {_WALL}")
         # Only who starts it pays for these.
         with hold_off_forks():
             from rheostat_backends.pyroscope.session import SESSION, import_agent, named_threads
@@ -119,6 +119,8 @@ class PyroscopeBackend:
             )
         self._agent = agent
         SESSION.begin()
+        if sampler != self._sampler:
+            _say("INFO", f"the agent's sampler is {sampler}")
         self._most_threads, self._sampler = 0, sampler
         if sampler == "stack":
             STACK.begin()

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rheostat import __version__
 from rheostat._cli.diagram import mermaid
@@ -15,9 +16,14 @@ from rheostat._cli.plan import PATIENCE, plan, silent_sources
 from rheostat._config.config import Config, load_config
 from rheostat._config.problem import ConfigError, Place, Problem
 from rheostat._contract.backend import Reachable
+from rheostat._contract.options import parse_duration
 from rheostat._contract.text import describe
+from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
-from rheostat._report.sinks import Nowhere
+from rheostat._report.sinks import Nowhere, StderrSink
+
+if TYPE_CHECKING:
+    from rheostat._cli.processes import Governed
 
 FINE, FINDING, INVALID = 0, 1, 2
 
@@ -92,11 +98,48 @@ def _parser() -> argparse.ArgumentParser:
                 "configured credentials",
             )
 
+    status = commands.add_parser(
+        "status",
+        help="show the governed processes of this host",
+        description="Show what each governed process does, at what settings, and who decided. The exit code is 1 if "
+        "any is stuck or has failed.",
+    )
+    status.add_argument("--json", action="store_true", help="all that is known, for programs")
+    status.add_argument("--watch", action="store_true", help="every second, until interrupted")
+    _add_folders(status)
+    status.set_defaults(act=_status)
+    explain = commands.add_parser("explain", help="say who decides in one process, and about what")
+    explain.add_argument("pid", type=int, help="of the process")
+    _add_folders(explain)
+    explain.set_defaults(act=_explain)
+
+    mirrored = commands.add_parser(
+        "mirror",
+        help="keep a file of flags as the configured source says, for the processes of a host",
+        description="One client of the flag product for all processes of a host: they read FILE with kind: yaml, and "
+        "max_age: 60s tells them that nobody writes it any more.",
+    )
+    mirrored.add_argument("--config", required=True, help="the YAML configuration, whose source is read")
+    mirrored.add_argument("--to", required=True, metavar="FILE", help="the file of flags")
+    mirrored.add_argument(
+        "--heartbeat", type=_duration, default=10.0, metavar="DURATION", help="how often to touch it (10s)"
+    )
+    mirrored.add_argument("--log", choices=("text", "json"), default="text", help="lines on stderr")
+    _add_identity(mirrored)
+    mirrored.set_defaults(act=_mirror, modules=[])
+
     diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")
     diagram.set_defaults(act=_diagram)
     demo = commands.add_parser("demo", help="see it work: a small service, flags that flip, profiles that arrive")
     demo.set_defaults(act=_demo)
     return parser
+
+
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--state-dir", action="append", default=[], metavar="DIR", help="of processes that have their own"
+    )
+    command.add_argument("--all-users", action="store_true", help="also those of other users, as far as may be read")
 
 
 def _add_identity(command: argparse.ArgumentParser) -> None:
@@ -109,6 +152,13 @@ def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("found nothing, expected a name")
     return text
+
+
+def _duration(text: str) -> float:
+    try:
+        return max(0.1, parse_duration(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a duration like 10s") from None
 
 
 def _tag(text: str) -> tuple[str, str]:
@@ -155,6 +205,11 @@ def _findings(config: Config) -> list[str]:
         missing = builtin.missing() if builtin is not None else None
         if section is not None and missing is not None:
             findings.append(f"{section.path}.kind: {missing}")
+    if config.state_dir:
+        try:
+            StateFolder(config.state_dir).make()
+        except OSError as error:
+            findings.append(f"state_dir: it cannot be used: {error}")
     wiring = config.wire()
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
     sources = ((f"source {layer}".strip(), plugin) for layer, plugin in wiring.sources.items())
@@ -187,6 +242,49 @@ def _plan(options: argparse.Namespace) -> int:
     made = plan(_load(options), width)
     print("\n".join(made.lines))
     return FINDING if made.finding else FINE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rheostat._cli.processes import governed
+    from rheostat._cli.status import as_json, is_troubled, show
+
+    def found() -> "list[Governed]":
+        return governed(options.state_dir, all_users=options.all_users)
+
+    if options.json:
+        processes, now = found(), time.time()
+        print(as_json(processes, now))
+        return FINDING if any(is_troubled(each, now) for each in processes) else FINE
+    where = (
+        f"in {', '.join(options.state_dir)}"
+        if options.state_dir
+        else "of this host"
+        if options.all_users
+        else "of yours"
+    )
+    return FINDING if show(options.watch, found, where) else FINE
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from rheostat._cli.processes import governed
+    from rheostat._cli.status import explanation, is_troubled
+
+    now = time.time()
+    for each in governed(options.state_dir, all_users=options.all_users):
+        if each.process.pid == options.pid:
+            print("\n".join(explanation(each, now)).rstrip())
+            return FINDING if is_troubled(each, now) else FINE
+    print(
+        f"no governed process has the id {options.pid}; `rheostat status` shows those that there are", file=sys.stderr
+    )
+    return INVALID
+
+
+def _mirror(options: argparse.Namespace) -> int:
+    from rheostat._cli.mirror import mirror
+
+    mirror(_load(options), options.to, options.heartbeat, StderrSink(options.log))
+    return FINE
 
 
 def _diagram(options: argparse.Namespace) -> int:

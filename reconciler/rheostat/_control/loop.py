@@ -19,6 +19,7 @@ from rheostat._control.history import History
 from rheostat._control.operation import Call, CallSlot
 from rheostat._control.survey import Means, Survey
 from rheostat._control.watch import NOTHING_SEEN, Seen, Watch
+from rheostat._core.budget import Spending
 from rheostat._core.desired import OFF, Desired, same_settings
 from rheostat._core.knowledge import NEVER_READ
 from rheostat._core.next_step import Act, Session, next_step
@@ -33,7 +34,7 @@ from rheostat._host.meter import Metering
 from rheostat._host.scribe import Scribe
 from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
-from rheostat._report.status import Snapshot
+from rheostat._report.status import BudgetStatus, Snapshot
 
 _FIRST_PROBE: Final = 1.0
 """Seconds from a start to the first look whether it really samples."""
@@ -62,12 +63,13 @@ class Loop:
         meter: Metering | None = None,
         folder: StateFolder | None = None,
         scribe: Scribe | None = None,
+        published: Callable[[Snapshot], object] = bool,
     ) -> None:
         """`sources` are the layers by name; `inherited` is the parent's state if this is the child of a fork.
 
         `calls` makes the backend's calls, `looks` the looks at its server, if there are to be any. `meter` measures
         what sessions use, where there is a budget; `folder` is for what outlives the process, and
-        `scribe` writes it.
+        `scribe` writes it; `published` is told each snapshot.
         """
         self._rules = rules
         self._policy = policy
@@ -95,6 +97,9 @@ class Loop:
         self._health = UNKNOWN_HEALTH
         self._error = ""
 
+        self._published = published
+        self._published_at = clock()
+        self._moved_at: float | None = None
         self._has_moved = False
         self._told_to_close = False
         self._closing = False
@@ -159,6 +164,8 @@ class Loop:
         if seen is self._seen and now < self._verdict.until and not self._has_moved:
             measured = self._survey.measured(self._verdict, now, runs=self._runs, rate=self._rate)
             if measured is not None:
+                is_dated = measured is not self._verdict and now >= self._published_at + self._policy.resync
+                self._changed |= is_dated
                 self._verdict = measured
                 return
         self._seen, self._has_moved = seen, False
@@ -340,6 +347,7 @@ class Loop:
     def _fire(self, trigger: Trigger, cause: Cause, took: float | None) -> None:
         if trigger not in (Trigger.STARTED, Trigger.RETUNE):
             self._delivery.end()
+        self._moved_at = self._clock()
         self._history.move(trigger, cause, self._session.settings, self._verdict.adjustments, took)
         # What a session uses is of interest from its start on.
         self._has_moved = self._survey.follows_sessions
@@ -368,7 +376,10 @@ class Loop:
 
     def _publish(self) -> None:
         self._changed = False
-        self.snapshot = self._snapshot()
+        self._published_at = self._clock()
+        snapshot = self._snapshot()
+        self._published(snapshot)
+        self.snapshot = snapshot
 
     def _snapshot(self) -> Snapshot:
         call = self._slot.call
@@ -390,7 +401,18 @@ class Loop:
             error=self._error,
             delivery=self._delivery.health,
             session_ends_at=self._verdict.session_ends_at,
+            budget=_budget_status(self._verdict.memory.spending),
+            moved_at=self._moved_at,
+            flags_say_on=self._verdict.flags_say_on,
+            words=self._verdict.words,
         )
+
+
+def _budget_status(spending: Spending | None) -> BudgetStatus | None:
+    if spending is None:
+        return None
+    cost = 0.0 if spending.rate is None and spending.used == spending.used_since else spending.cost
+    return BudgetStatus(spending.budget.share, cost, max(0.0, spending.level / spending.budget.most))
 
 
 def _in_words(settings: Mapping[str, Value]) -> str:

@@ -164,7 +164,7 @@ class Survey:
         if self._crashes is not None and self._may_forget and is_known and not verdict.flags_say_on:
             self._crashes.forget()
         self._may_forget = (self._may_forget and not is_known) or verdict.flags_say_on
-        if self._scribe.trouble:
+        if self._scribe.trouble and (self._sessions is not None or self._crashes is not None):
             self._complain("what happens is not known to the processes that come after this one", self._scribe.trouble)
 
     def starting(self, start: Callable[[], _Result], settings: Mapping[str, Value]) -> Callable[[], _Result]:

@@ -1,7 +1,7 @@
 """Who decides: the brakes, the strongest first, and the flags where none of them keeps profiling off."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rheostat._contract.values import Value
@@ -24,8 +24,8 @@ class Verdict(NamedTuple):
 
     Of the same facts nothing else can come before `until` (monotonic seconds). `asked` is a printable rendition of each
     flag's raw value, so that a change can be named. The session ends at `session_ends_at` by itself. `permits` is how
-    many processes of the host may profile at once, where only that is left to be asked, else 0. `tuned` are the values
-    of the policy's settings.
+    many processes of the host may profile at once, where only that is left to be asked, else 0. `words` has
+    each brake that is used, with its word, `tuned` the values of the policy's settings.
     """
 
     desired: Desired = OFF
@@ -37,6 +37,7 @@ class Verdict(NamedTuple):
     session_ends_at: float = math.inf
     permits: int = 0
     flags_say_on: bool = False
+    words: Sequence[tuple[str, str | None]] = ()
     tuned: Mapping[str, Value] = NO_SETTINGS
 
 
@@ -71,7 +72,8 @@ def decide(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Verdic
     """
     case = considered(rules, policy, facts, memory)
     flags = case.flags
-    decider, word = next(((brake, word) for brake, word in brakes(case) if word is not None), (None, ""))
+    said = list(brakes(case))
+    decider, word = next(((brake, word) for brake, word in said if word is not None), (None, ""))
     is_permitted = decider is None or PRECEDENCE.index(decider) >= PRECEDENCE.index(PERMITTED)
     return Verdict(
         desired=flags.desired if decider is None else OFF,
@@ -83,6 +85,7 @@ def decide(rules: Rules, policy: Policy, facts: Facts, memory: Memory) -> Verdic
         session_ends_at=ends_at(case),
         permits=most(case) if flags.desired.on and is_permitted else 0,
         flags_say_on=flags.desired.on,
+        words=[(brake.name, word) for brake, word in said if brake.is_used(case)],
         tuned=flags.tuned,
     )
 

@@ -46,6 +46,14 @@ def boot() -> str:
     return read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
+def namespace() -> str:
+    """What tells the process ids that this process sees from those of other containers."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def oom_kills() -> int:
     """How many processes of this control group the kernel has killed for want of memory, where that can be told."""
     group = next((line[3:].strip() for line in read_text("/proc/self/cgroup").splitlines() if line[:3] == "0::"), "/")

@@ -41,6 +41,12 @@ class Scribe:
             # At the end of the process, or of what it may have of threads.
             self._work()
 
+    def flush(self, seconds: float) -> None:
+        """Wait until all that is to be done by now has been, `seconds` at most."""
+        gate = native.Gate()
+        self.do(gate.open)
+        gate.wait(seconds)
+
     def _work(self) -> None:
         while True:
             with self._lock:

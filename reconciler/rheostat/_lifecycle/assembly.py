@@ -19,6 +19,7 @@ from rheostat._host.scribe import Scribe
 from rheostat._host.state_folder import StateFolder
 from rheostat._lifecycle.relayed_source import RelayedSource
 from rheostat._report.journal import Journal
+from rheostat._report.status import Snapshot
 
 _BUILD_AGAIN: Final = 30.0
 """Seconds until a layer that could not be built is tried again."""
@@ -30,7 +31,7 @@ class Surroundings(NamedTuple):
     `clock` gives monotonic seconds, `wall` those of the wall clock, `random` numbers in [0, 1). `calls` makes the
     backend's calls, `looks` the looks at its server, if there are to be any. `wake` asks for a step.
     `meter` measures what sessions use, `folder` is where word is left for other processes,
-    by the `scribe`.
+    by the `scribe`; `published` is told each new snapshot of what is to be known.
     """
 
     clock: Callable[[], float]
@@ -42,6 +43,7 @@ class Surroundings(NamedTuple):
     meter: Metering | None = None
     folder: StateFolder | None = None
     scribe: Scribe | None = None
+    published: Callable[[Snapshot], object] = bool
 
 
 class Assembly(NamedTuple):

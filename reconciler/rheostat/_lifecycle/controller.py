@@ -28,7 +28,10 @@ from rheostat._report.status import Snapshot, Status
 
 if TYPE_CHECKING:
     from rheostat._control.loop import Loop
+    from rheostat._host.scribe import Scribe
+    from rheostat._host.state_folder import StateFolder
     from rheostat._lifecycle.assembly import Assembly
+    from rheostat._report.status_file import StatusFile
 
 _AFTER_A_DEFECT: Final = 1.0
 _TURNS_GREEN: Final = 0.2
@@ -39,10 +42,14 @@ _PARTS: Final = (
     "rheostat._host.calls",
     "rheostat._control.watch",
     "rheostat._core.machine",
+    "json",
+    "rheostat._report.status_file",
     "rheostat._control.loop",
     "rheostat._lifecycle.assembly",
 )
 """The modules that the control thread imports, one after the other."""
+_WRITTEN: Final = 0.5
+"""Seconds that the end waits for files that are being written."""
 _AT_THE_END: Final = "interpreter shutdown"
 """CPython's message, from 3.12 on, where no thread can be started any more."""
 _WITHOUT_THREAD: Final = (
@@ -61,6 +68,24 @@ class Fork(NamedTuple):
     @classmethod
     def of(cls, parent: "Controller | None", settles_at: float) -> Self:
         return cls(State.STOPPED if parent is None else parent.state, settles_at)
+
+
+class Files(NamedTuple):
+    """The means by which a process leaves word for others."""
+
+    folder: "StateFolder"
+    scribe: "Scribe"
+    status: "StatusFile"
+
+    @classmethod
+    def of(cls, config: Config, journal: Journal) -> Self:
+        # In the control thread: the host's start-up does not pay for them.
+        from rheostat._host.scribe import Scribe
+        from rheostat._host.state_folder import StateFolder, default_paths
+        from rheostat._report.status_file import StatusFile
+
+        folder, scribe = StateFolder(config.state_dir or default_paths()[0]), Scribe()
+        return cls(folder, scribe, StatusFile(folder, scribe, journal.who, journal.masked))
 
 
 class Controller:
@@ -96,6 +121,7 @@ class Controller:
         """Trouble that a loop does not know of."""
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
+        self._files: Files | None = None
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=NEVER_READ.reason)
 
     def begin(self) -> None:
@@ -159,6 +185,8 @@ class Controller:
         # Whatever the application's threads are, none has to run any more.
         if self._begins_to_close():
             self._ended.wait(max(0.0, self._exit_by - now))
+        if self._loop is None:
+            self._remove_status()
         current().flush()
         FORKS.end(max(0.0, self._exit_by - time.monotonic()))
 
@@ -205,12 +233,29 @@ class Controller:
             self._tell_defect(error)
         self._end()
 
+    def _publish(self) -> None:
+        if self._files is not None:
+            self._files.status.publish(self._before_loop)
+
     def _end(self) -> None:
         self._close_sources()
         if self._loop is not None:
             self._say_closed()
+        # Why it governs nothing is to be seen for as long as the process lives.
+        has_failed = self._loop is None and bool(self._before_loop.error)
+        if has_failed:
+            self._before_loop = self._before_loop._replace(closed=True)
+            self._publish()
+        else:
+            self._remove_status()
         self._ended.open()
-        self._exits.unregister()
+        if not has_failed:
+            self._exits.unregister()
+
+    def _remove_status(self) -> None:
+        if self._files is not None:
+            self._files.status.remove()
+            self._files.scribe.flush(_WRITTEN)
 
     def _begin_in_this_process(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
@@ -288,6 +333,8 @@ class Controller:
         # The host's start-up does not pay for the loop; this thread has the time.
         _load_loop()
         self._say_who_else_profiles()
+        self._files = Files.of(self._config, self._journal)
+        self._publish()
         while not self._closing:
             try:
                 with hastened():
@@ -301,6 +348,7 @@ class Controller:
                 self._failures += 1
                 text = f"a plug-in could not be built: {self._journal.describe(error)}"
                 self._before_loop = self._before_loop._replace(error=text)
+                self._publish()
                 text += "; the process runs unprofiled meanwhile"
                 self._journal.complain("start_failed", text, about="plugin", level=logging.ERROR)
                 if isinstance(error, PermanentError):
@@ -312,9 +360,9 @@ class Controller:
         from rheostat._control.delivery import THREAD_NAME as LOOKING
         from rheostat._host.calls import SpawnedCalls, ThreadedCalls
         from rheostat._host.meter import Meter
-        from rheostat._host.state_folder import StateFolder, default_paths
         from rheostat._lifecycle.assembly import Surroundings, assemble
 
+        assert self._files is not None
         surroundings = Surroundings(
             clock=time.monotonic,
             random=_random,
@@ -322,7 +370,9 @@ class Controller:
             looks=SpawnedCalls(time.monotonic, LOOKING),
             wake=self._control.ring,
             meter=Meter(),
-            folder=StateFolder(self._config.state_dir or default_paths()[0]),
+            folder=self._files.folder,
+            scribe=self._files.scribe,
+            published=self._files.status.publish,
         )
         inherited = None if self._fork is None else self._fork.parent_state
         identity = self._config.identity()
@@ -339,6 +389,7 @@ class Controller:
 
     def _give_up(self, error: ConfigError) -> None:
         self._before_loop = self._before_loop._replace(error=self._journal.mask(str(error)))
+        self._publish()
         self._journal.invalid(error.problems)
 
 

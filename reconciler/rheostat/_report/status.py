@@ -1,7 +1,7 @@
 """The status, for people and dashboards."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from rheostat._contract.backend import UNKNOWN_HEALTH, Health
@@ -40,6 +40,20 @@ class SourceStatus(NamedTuple):
 SourceStatus.__module__ = "rheostat"
 
 
+class BudgetStatus(NamedTuple):
+    """What profiling may use and uses: `share` and `cost` are of one core, `left` is a part of the burst.
+
+    As of the last look, some seconds ago at most.
+    """
+
+    share: float
+    cost: float
+    left: float
+
+
+BudgetStatus.__module__ = "rheostat"
+
+
 class Status(NamedTuple):
     """An immutable snapshot: what is wanted, what runs, and what stands between the two.
 
@@ -47,7 +61,7 @@ class Status(NamedTuple):
     next start waits for, in words. `error` is the last failure that has not been overcome. `closed` is True once
     Rheostat has let go of the profiler for good. `health` says whether the session samples, `delivery` whether the
     profiler's server takes what it sends. `session_left` is for how many seconds the flags' on holds yet, where
-    `session.max` bounds it.
+    `session.max` bounds it; `budget` what a budget of processor time leaves, if there is one.
     """
 
     state: State
@@ -65,6 +79,7 @@ class Status(NamedTuple):
     closed: bool = False
     delivery: Health = UNKNOWN_HEALTH
     session_left: float | None = None
+    budget: BudgetStatus | None = None
 
 
 Status.__module__ = "rheostat"
@@ -95,6 +110,12 @@ class Snapshot(NamedTuple):
     closed: bool = False
     delivery: Health = UNKNOWN_HEALTH
     session_ends_at: float = math.inf
+    budget: BudgetStatus | None = None
+    moved_at: float | None = None
+    """Of the last transition."""
+    flags_say_on: bool = False
+    words: Sequence[tuple[str, str | None]] = ()
+    """Each brake that is used, the strongest first, and why it keeps profiling off, if it does."""
 
     def at(self, now: float) -> Status:
         return Status(
@@ -118,6 +139,7 @@ class Snapshot(NamedTuple):
             closed=self.closed,
             delivery=self.delivery,
             session_left=None if math.isinf(self.session_ends_at) else max(0.0, self.session_ends_at - now),
+            budget=self.budget,
         )
 
     def _waiting(self, now: float) -> str:
