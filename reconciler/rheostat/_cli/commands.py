@@ -20,6 +20,7 @@ from rheostat._contract.options import parse_duration
 from rheostat._contract.text import describe
 from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
+from rheostat._report.metrics import missing_library
 from rheostat._report.sinks import Nowhere, StderrSink
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def _findings(config: Config) -> list[str]:
             StateFolder(config.state_dir).make()
         except OSError as error:
             findings.append(f"state_dir: it cannot be used: {error}")
+    findings += [f"metrics: {missing}" for kind in config.metrics if (missing := missing_library(kind)) is not None]
     wiring = config.wire()
     journal = Journal(Nowhere(), time.monotonic, config.secrets)
     sources = ((f"source {layer}".strip(), plugin) for layer, plugin in wiring.sources.items())

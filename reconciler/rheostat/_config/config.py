@@ -39,6 +39,7 @@ class _Document(NamedTuple):
     policy: Policy = Policy()
     disabled: bool = False
     state_dir: FilePath | None = None
+    metrics: tuple[Literal["opentelemetry", "prometheus"], ...] = ()
 
 
 class Section(NamedTuple):
@@ -99,6 +100,8 @@ class Config(NamedTuple):
     """The result of `wire`, where no third-party class was needed for it."""
     state_dir: str = ""
     """Where processes leave word for each other; empty: a folder of the user's own."""
+    metrics: tuple[Literal["opentelemetry", "prometheus"], ...] = ()
+    """The libraries that metrics are for."""
 
     def __repr__(self) -> str:
         """Without the sections and the secrets."""
@@ -183,6 +186,7 @@ def load_config(
         secrets=secrets,
         wiring=wiring,
         state_dir=read.state_dir or "",
+        metrics=tuple(dict.fromkeys(read.metrics)),
     )
 
 

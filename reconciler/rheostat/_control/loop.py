@@ -412,7 +412,7 @@ def _budget_status(spending: Spending | None) -> BudgetStatus | None:
     if spending is None:
         return None
     cost = 0.0 if spending.rate is None and spending.used == spending.used_since else spending.cost
-    return BudgetStatus(spending.budget.share, cost, max(0.0, spending.level / spending.budget.most))
+    return BudgetStatus(spending.budget.share, cost, max(0.0, spending.level / spending.budget.most), spending.used)
 
 
 def _in_words(settings: Mapping[str, Value]) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rheostat._host.scribe import Scribe
     from rheostat._host.state_folder import StateFolder
     from rheostat._lifecycle.assembly import Assembly
+    from rheostat._report.metrics import Meters
     from rheostat._report.status_file import StatusFile
 
 _AFTER_A_DEFECT: Final = 1.0
@@ -122,6 +123,7 @@ class Controller:
         self._loop: Loop | None = None
         self._sources: Mapping[str, FlagSource] = {}
         self._files: Files | None = None
+        self._meters: Meters | None = None
         self._before_loop = Snapshot(pid=os.getpid(), source_reason=NEVER_READ.reason)
 
     def begin(self) -> None:
@@ -234,8 +236,29 @@ class Controller:
         self._end()
 
     def _publish(self) -> None:
+        self._tell_snapshot(self._before_loop)
+
+    def _tell_snapshot(self, snapshot: Snapshot) -> None:
         if self._files is not None:
-            self._files.status.publish(self._before_loop)
+            self._files.status.publish(snapshot)
+        if self._meters is not None:
+            self._meters.on_snapshot(snapshot)
+
+    def _opened_meters(self) -> "Meters | None":
+        if not self._config.metrics:
+            return None
+        metrics = import_apart("rheostat._report.metrics")
+        instruments = []
+        for kind in self._config.metrics:
+            try:
+                instruments.append(metrics.opened(kind, self._config.application, self._config.instance))
+            # The library is third-party code, and may be any version.
+            except BaseException as error:
+                text = f"metrics: {kind}: {self._journal.describe(error)}; the profiler is not affected"
+                self._journal.once("not_measured", text, about=f"metrics {kind}")
+        made: Meters = metrics.Meters(instruments)
+        self._journal.metrics = made.on_event
+        return made
 
     def _end(self) -> None:
         self._close_sources()
@@ -253,6 +276,9 @@ class Controller:
             self._exits.unregister()
 
     def _remove_status(self) -> None:
+        if self._meters is not None:
+            last = self._before_loop if self._loop is None else self._loop.snapshot
+            self._meters.on_snapshot(last._replace(closed=True))
         if self._files is not None:
             self._files.status.remove()
             self._files.scribe.flush(_WRITTEN)
@@ -334,6 +360,7 @@ class Controller:
         _load_loop()
         self._say_who_else_profiles()
         self._files = Files.of(self._config, self._journal)
+        self._meters = self._opened_meters()
         self._publish()
         while not self._closing:
             try:
@@ -372,7 +399,7 @@ class Controller:
             meter=Meter(),
             folder=self._files.folder,
             scribe=self._files.scribe,
-            published=self._files.status.publish,
+            published=self._tell_snapshot,
         )
         inherited = None if self._fork is None else self._fork.parent_state
         identity = self._config.identity()

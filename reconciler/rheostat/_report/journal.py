@@ -55,6 +55,8 @@ class Journal:
         self.secrets = secrets
         self.who: Fields = {}
         """Fields of every record: `Config.who`, once a configuration has been read."""
+        self.metrics: Listener | None = None
+        """Hears of each event, too; raises nothing."""
         self._subjects: dict[str, _Subject] = {}
         self._adjusted: dict[Adjustment, None] = {}
 
@@ -64,9 +66,12 @@ class Journal:
 
     def _tell(self, event: EventName, level: int, message: str, about: str, fields: Fields) -> None:
         """Without a lock: the listeners are the application's code."""
-        if self._listeners:
+        if self._listeners or self.metrics is not None:
             told = Event(event, level, self.mask(message), about, MappingProxyType(self.masked({**self.who, **fields})))
-            current().tell(lambda: self._tell_listeners(told))
+            if self.metrics is not None:
+                self.metrics(told)
+            if self._listeners:
+                current().tell(lambda: self._tell_listeners(told))
 
     def _tell_listeners(self, told: Event) -> None:
         for listener in self._listeners:

@@ -43,12 +43,14 @@ SourceStatus.__module__ = "rheostat"
 class BudgetStatus(NamedTuple):
     """What profiling may use and uses: `share` and `cost` are of one core, `left` is a part of the burst.
 
+    `used` is in seconds of processor time, of all sessions.
     As of the last look, some seconds ago at most.
     """
 
     share: float
     cost: float
     left: float
+    used: float = 0.0
 
 
 BudgetStatus.__module__ = "rheostat"
