@@ -1,8 +1,10 @@
 import fcntl
 import importlib.util
+import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -751,3 +753,54 @@ def test_diagram_has_exactly_the_machine_s_moves(tmp_path: Path) -> None:
         ("running", "stopped", "forked"),
         ("restarting", "stopped", "forked"),
     } == moves
+
+
+MISTAKEN = "version: 1\napplication: shop\nsource: {kind: yaml, pth: x}\nbackend: {kind: noop}\nenabled: true\n"
+
+
+def test_check_takes_many_files_and_folders(folder: Path) -> None:
+    """All configurations at any depth, and nothing else that is YAML; the worst of them decides the exit code."""
+    (folder / "deep/er").mkdir(parents=True)
+    (folder / "deep/er/mistaken.yml").write_text(MISTAKEN)
+    (folder / "deep/other.yaml").write_text("on: true\n")
+    (folder / "deep/broken.yaml").write_text("{{{")
+    ran = ended([*RHEOSTAT, "check", "."], folder)
+    assert INVALID == ran.returncode
+    [line] = ran.stdout.splitlines()
+    assert line.endswith("rheostat.yaml: fine")
+    assert "source.pth: found an unknown key" in ran.stderr
+    assert FINE == ended([*RHEOSTAT, "check", "rheostat.yaml", "rheostat.yaml"], folder).returncode
+    (folder / "none").mkdir()
+    ran = ended([*RHEOSTAT, "check", "none"], folder)
+    assert INVALID == ran.returncode
+    assert "none: found none, expected a configuration" in ran.stderr
+
+
+def test_check_speaks_to_programs_and_workflows(folder: Path) -> None:
+    """As JSON with each part of a problem, and as annotations that no text can break out of."""
+    (folder / "mistaken.yaml").write_text(MISTAKEN.replace("pth: x", '"p%,\\nth": x'))
+    ran = ended([*RHEOSTAT, "check", "rheostat.yaml", "mistaken.yaml", "--format", "json"], folder)
+    assert (INVALID, "") == (ran.returncode, ran.stderr)
+    fine, mistaken = json.loads(ran.stdout)
+    assert ([], []) == (fine["problems"], fine["findings"])
+    assert {3} == {each["line"] for each in mistaken["problems"]}
+    assert "this key, it is required" in [each["expected"] for each in mistaken["problems"]]
+    ran = ended([*RHEOSTAT, "check", "mistaken.yaml", "--format", "github"], folder)
+    assert INVALID == ran.returncode
+    lines = ran.stdout.splitlines()
+    assert all(line.startswith("::error file=mistaken.yaml,line=3,col=") for line in lines)
+    assert "%25" in ran.stdout or "…" in ran.stdout
+
+
+def test_the_schema_is_printed(folder: Path) -> None:
+    assert "Rheostat" == json.loads(ended([*RHEOSTAT, "schema"], folder).stdout)["title"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_a_script_that_its_shell_accepts(folder: Path, shell: str) -> None:
+    """It knows the commands."""
+    ran = ended([*RHEOSTAT, "completion", shell], folder)
+    assert FINE == ran.returncode
+    assert "explain" in ran.stdout
+    if shutil.which(shell):
+        assert 0 == ended([shell, "-n"], folder, input=ran.stdout).returncode

@@ -14,7 +14,8 @@ import pytest
 
 from rheostat.demo.receiver import Profile, Receiver
 from rheostat.plugins import Identity, PermanentError, Secret, TemporaryError, Url, Value
-from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
+from rheostat_backends.pyroscope.backend import PyroscopeBackend
+from rheostat_backends.pyroscope.options import PyroscopeOptions
 from support.children import PATIENCE, ended
 
 FAST: Mapping[str, Value] = {"upload_interval": 1, "sample_rate": 100}
@@ -174,7 +175,7 @@ def test_the_agent_is_imported_at_the_first_start(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from rheostat.plugins import Identity\n"
-        "from rheostat_backends.pyroscope import PyroscopeBackend as Backend\n"
+        "from rheostat_backends.pyroscope.backend import PyroscopeBackend as Backend\n"
         "made = Backend(Backend.Options(), Identity('shop', 'host', {}, 1))\n"
         "made.stop()\n"
         "print('pyroscope' in sys.modules)\n"
@@ -188,7 +189,7 @@ def test_a_missing_agent_says_what_to_install(tmp_path: Path) -> None:
         "import sys\n"
         "sys.modules['pyroscope'] = None\n"
         "from rheostat.plugins import Identity, PermanentError\n"
-        "from rheostat_backends.pyroscope import PyroscopeBackend as Backend\n"
+        "from rheostat_backends.pyroscope.backend import PyroscopeBackend as Backend\n"
         "try:\n"
         "    Backend(Backend.Options(), Identity('shop', 'host', {}, 1)).start({})\n"
         "except PermanentError as error:\n"

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from rheostat.plugins import Identity, InvalidOptions, PermanentError, Secret, Url
-from rheostat_backends.pyroscope import PyroscopeBackend, PyroscopeOptions
+from rheostat_backends.pyroscope.backend import PyroscopeBackend
+from rheostat_backends.pyroscope.options import PyroscopeOptions
 
 TOKEN = Secret("hunter22")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rheostat import __version__
+from rheostat._cli.checked import Checked, configurations, show_checked
 from rheostat._cli.diagram import mermaid
 from rheostat._cli.launch import run
 from rheostat._cli.plan import PATIENCE, plan, silent_sources
@@ -80,7 +82,21 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan, "read the live flags once and say what would happen"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("config", help="the YAML configuration")
+        if act is _check:
+            command.add_argument(
+                "configs",
+                nargs="+",
+                metavar="CONFIG",
+                help="a YAML configuration, or a folder: all configurations in it, at any depth",
+            )
+            command.add_argument(
+                "--format",
+                choices=("text", "json", "github"),
+                default="text",
+                help="github: as annotations of a workflow's run",
+            )
+        else:
+            command.add_argument("config", help="the YAML configuration")
         _add_identity(command)
         command.add_argument(
             "--import",
@@ -129,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_identity(mirrored)
     mirrored.set_defaults(act=_mirror, modules=[])
 
+    schema = commands.add_parser("schema", help="print the JSON Schema of a configuration, for editors")
+    schema.set_defaults(act=_schema)
+    completion = commands.add_parser("completion", help="print the completion of this command for a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(act=_completion)
     diagram = commands.add_parser("diagram", help="print the state machine as a Mermaid diagram")
     diagram.set_defaults(act=_diagram)
     demo = commands.add_parser("demo", help="see it work: a small service, flags that flip, profiles that arrive")
@@ -176,7 +197,7 @@ def _run(options: argparse.Namespace) -> int:
     run(command, options.config, options.log, dict(options.tag), options.instance, strict=options.strict)
 
 
-def _load(options: argparse.Namespace) -> Config:
+def _load(options: argparse.Namespace, path: str | None = None) -> Config:
     """With the working folder on the path, as it is for the service: its own classes may be named."""
     sys.path.insert(0, "")
     for module in options.modules:
@@ -185,17 +206,24 @@ def _load(options: argparse.Namespace) -> Config:
         # It is the application's code.
         except BaseException as error:
             raise ConfigError([Problem(Place("--import"), "", f"{module}: {describe(error)}", "a module")]) from None
-    return load_config(options.config, tags=dict(options.tag), instance=options.instance, third_party=True)
+    path = options.config if path is None else path
+    return load_config(path, tags=dict(options.tag), instance=options.instance, third_party=True)
 
 
 def _check(options: argparse.Namespace) -> int:
-    config = _load(options)
-    findings = [*_findings(config), *(_unreachable(config) if options.online else ())]
-    for finding in findings:
-        print(f"{config.path}: {finding}")
-    if not findings:
-        print(f"{config.path}: fine")
-    return FINDING if findings else FINE
+    checked = [_checked(path, options) for path in configurations(options.configs)]
+    show_checked(checked, options.format)
+    if any(each.problems for each in checked):
+        return INVALID
+    return FINDING if any(each.findings for each in checked) else FINE
+
+
+def _checked(path: str, options: argparse.Namespace) -> Checked:
+    try:
+        config = _load(options, path)
+    except ConfigError as error:
+        return Checked(path, error.problems)
+    return Checked(config.path, (), [*_findings(config), *(_unreachable(config) if options.online else ())])
 
 
 def _findings(config: Config) -> list[str]:
@@ -286,6 +314,23 @@ def _mirror(options: argparse.Namespace) -> int:
     from rheostat._cli.mirror import mirror
 
     mirror(_load(options), options.to, options.heartbeat, StderrSink(options.log))
+    return FINE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from rheostat._config.schema import schema
+
+    print(json.dumps(schema(), indent=2))
+    return FINE
+
+
+def _completion(options: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ImportError:
+        print("completion needs one more package: pip install 'rheostat[cli]'", file=sys.stderr)
+        return FINDING
+    print(shtab.complete(_parser(), options.shell))
     return FINE
 
 

@@ -25,7 +25,7 @@ MOST_LAYERS: Final = 10
 _LONGEST_KIND: Final = 500
 
 
-class _Document(NamedTuple):
+class Document(NamedTuple):
     """The keys of the file. Sections that depend on plug-ins stay nodes until those are known."""
 
     version: Literal[1]
@@ -160,7 +160,7 @@ def load_config(
     decoder = Decoder(os.path.dirname(path), Problems(), secrets)
     decoder.compile_setting = partial(compile_tunable, decoder)
     tree = interpolate(tree, os.environ if env is None else env, decoder.problems)
-    read = decoder.section(_Document, tree, "")
+    read = decoder.section(Document, tree, "")
     name = _node(tree, "application")
     if isinstance(name, Scalar) and not name.is_null and not name.text.strip():
         decoder.fail(name, "application", "the name of the application")

@@ -76,9 +76,9 @@ class Decoder:
         """
         if not isinstance(node, MappingNode):
             return self.fail(node, path, "a mapping")
-        hints = _hints(cls)
-        known = _fields(cls)
-        twins = {name + FILE_TWIN: name for name in known if _is_secret(hints[name])}
+        hints = hints_of(cls)
+        known = fields_of(cls)
+        twins = {name + FILE_TWIN: name for name in known if is_secret(hints[name])}
         self._refuse_unknown(node, path, [*beside, *known, *twins])
         given: dict[str, Any] = {}
         for key, entry in node.entries.items():
@@ -142,7 +142,7 @@ class Decoder:
         where = _join(path, name_there)
         if entry is None:
             self.problems.append(Problem(node.place, _join(path, name), "no such key", expected))
-        elif _holds_secret(_hints(cls).get(name)):
+        elif _holds_secret(hints_of(cls).get(name)):
             shown = (str(given[name]) or "an empty text") if isinstance(given.get(name), Url) else "a secret value"
             self.problems.append(Problem(entry.node.place, where, shown, expected))
         else:
@@ -170,16 +170,16 @@ class Decoder:
 
     def _mapping(self, item: Any, node: Node, path: str) -> Any:
         if not isinstance(node, MappingNode):
-            found = "something else" if _is_secret(item) else None
+            found = "something else" if is_secret(item) else None
             return self.fail(node, path, "a mapping", found)
         values = {
-            key.removesuffix(FILE_TWIN) if _is_secret(item) else key: self._mapped(item, node, key, path)
+            key.removesuffix(FILE_TWIN) if is_secret(item) else key: self._mapped(item, node, key, path)
             for key in node.entries
         }
         return INVALID if INVALID in values.values() else types.MappingProxyType(values)
 
     def _mapped(self, item: Any, node: MappingNode, key: str, path: str) -> Any:
-        if _is_secret(item) and key.endswith(FILE_TWIN):
+        if is_secret(item) and key.endswith(FILE_TWIN):
             return self._from_file(item, node, key, key.removesuffix(FILE_TWIN), path)
         return self.read(item, node.entries[key].node, _join(path, key))
 
@@ -256,14 +256,14 @@ class Decoder:
         return self._kept(_secret_type(annotation), text)
 
 
-def _hints(cls: type) -> Mapping[str, Any]:
+def hints_of(cls: type) -> Mapping[str, Any]:
     """The types of its fields. Taken as they stand where none is written as a text, which is ten times as fast."""
     own = inspect.get_annotations(cls)
-    plain = own.keys() >= _fields(cls).keys() and not any(isinstance(each, str) for each in own.values())
+    plain = own.keys() >= fields_of(cls).keys() and not any(isinstance(each, str) for each in own.values())
     return own if plain else get_type_hints(cls)
 
 
-def _fields(cls: Any) -> dict[str, bool]:
+def fields_of(cls: Any) -> dict[str, bool]:
     """The fields of a dataclass or named tuple, and whether each is required."""
     if not is_dataclass(cls):
         return {name: name not in cls._field_defaults for name in cls._fields}
@@ -288,13 +288,13 @@ def _secret_type(annotation: Any) -> type[Secret]:
     return next(each for each in candidates if isinstance(each, type) and issubclass(each, Secret))
 
 
-def _is_secret(annotation: Any) -> bool:
+def is_secret(annotation: Any) -> bool:
     candidates = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     return any(isinstance(each, type) and issubclass(each, Secret) for each in candidates)
 
 
 def _holds_secret(annotation: Any) -> bool:
-    return _is_secret(annotation) or any(_is_secret(each) for each in get_args(annotation))
+    return is_secret(annotation) or any(is_secret(each) for each in get_args(annotation))
 
 
 def _join(path: str, key: str) -> str:

@@ -49,6 +49,12 @@ class Family(NamedTuple):
             return self._load(kind, kind)
         return self._load(kind, self._entry_point(kind))
 
+    def known(self) -> list[str]:
+        """The kinds of what ships with Rheostat, and of what else is installed."""
+        metadata = import_apart("importlib.metadata")
+        installed = {each.name for each in metadata.entry_points(group=self.group)}
+        return [*self.builtins, *sorted(installed - self.builtins.keys())]
+
     def look_up(self, kind: str) -> None:
         """Find out whether there is such a kind, without importing it. Raises `UnknownKind`."""
         if kind not in self.builtins and ":" not in kind:
@@ -134,7 +140,9 @@ BACKENDS: Final = Family(
     group="rheostat.backends",
     builtins={
         "noop": BuiltIn("rheostat_backends.noop:NoopBackend"),
-        "pyroscope": BuiltIn("rheostat_backends.pyroscope:PyroscopeBackend", vendor="pyroscope", extra="pyroscope"),
+        "pyroscope": BuiltIn(
+            "rheostat_backends.pyroscope.backend:PyroscopeBackend", vendor="pyroscope", extra="pyroscope"
+        ),
     },
     needs=("Options", "parameters", "start", "stop"),
 )

@@ -6,8 +6,11 @@ from typing import Final
 
 from rheostat._host import native
 from rheostat._host.execution import current
+from rheostat._host.importing import hastened
 
 THREAD_NAME: Final = "rheostat-files"
+_BREATH: Final = 0.05
+"""Seconds."""
 _MOST: Final = 100
 """Jobs that wait behind one that hangs; what is too many is not done."""
 
@@ -19,6 +22,7 @@ class Scribe:
         self._jobs: deque[Callable[[], object]] = deque()
         self._lock = native.allocate_lock()
         self._works = False
+        self._bell = native.Wake()
         self.trouble = ""
         """The OSError of the last job, if it raised one."""
 
@@ -39,15 +43,20 @@ class Scribe:
             current().start(self._work, THREAD_NAME)
         except RuntimeError:
             # At the end of the process, or of what it may have of threads.
+            self._bell.ring()
             self._work()
 
     def flush(self, seconds: float) -> None:
         """Wait until all that is to be done by now has been, `seconds` at most."""
         gate = native.Gate()
         self.do(gate.open)
+        self._bell.ring()
         gate.wait(seconds)
 
     def _work(self) -> None:
+        # Changes come together. And a host that forks because of one, without telling CPython, hangs its child if a
+        # thread waits for the interpreter's lock just then: one that sleeps does not.
+        self._bell.wait(_BREATH)
         while True:
             with self._lock:
                 if not self._jobs:
@@ -55,7 +64,9 @@ class Scribe:
                     return
                 job = self._jobs.popleft()
             try:
-                job()
+                # A file is some system calls, after each of which a thread that computes is waited for.
+                with hastened():
+                    job()
                 self.trouble = ""
             except OSError as error:
                 self.trouble = str(error)
