@@ -38,7 +38,7 @@ _YAML: Final = "{{kind: yaml, path: flags.yaml, poll_interval: {poll_interval}}}
 
 _RECEIVER: Final = """\
 import sys
-from rheostat.demo.receiver import Receiver
+from rheostat.receive.receiver import Receiver
 
 with Receiver() as receiver:
     print(receiver.address, flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rheostat.demo.receiver import Profile, Receiver
+from rheostat.receive.receiver import Profile, Receiver
 from support.children import PATIENCE, RHEOSTAT, Child, ended
 
 CONFIG = """\

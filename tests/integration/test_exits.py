@@ -14,7 +14,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from rheostat.demo.receiver import Profile, Receiver
+from rheostat.receive.receiver import Profile, Receiver
 from support.children import PATIENCE, Child, environment
 
 EXIT_DEADLINE = 0.3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rheostat.demo.receiver import Receiver
+from rheostat.receive.receiver import Receiver
 from support.children import MODULE, PATIENCE, Child, ended, parsed
 
 TESTS = str(Path(__file__).parent.parent)

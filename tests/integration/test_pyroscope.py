@@ -12,8 +12,8 @@ from typing import Any
 import pyroscope
 import pytest
 
-from rheostat.demo.receiver import Profile, Receiver
 from rheostat.plugins import Identity, PermanentError, Secret, TemporaryError, Url, Value
+from rheostat.receive.receiver import Profile, Receiver
 from rheostat_backends.pyroscope.backend import PyroscopeBackend
 from rheostat_backends.pyroscope.options import PyroscopeOptions
 from support.children import PATIENCE, ended

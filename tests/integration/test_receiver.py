@@ -12,7 +12,7 @@ import pyroscope
 import pytest
 from google.protobuf import descriptor_pool
 
-from rheostat.demo.receiver import CPU, PUSH_PATH, Profile, Receiver, Sample, hottest
+from rheostat.receive.receiver import CPU, PUSH_PATH, Profile, Receiver, Sample, hottest
 from support.children import PATIENCE
 
 EMPTY_PPROF = b"\x32\x00"  # a string_table that holds only "", its mandatory first entry
@@ -285,7 +285,7 @@ def test_closing_leaves_nothing_behind() -> None:
     before = set(threading.enumerate())
     with Receiver() as receiver:
         (thread,) = set(threading.enumerate()) - before
-        assert (thread.name, thread.daemon) == ("rheostat-demo-receiver", True)
+        assert (thread.name, thread.daemon) == ("rheostat-receiver", True)
         send(receiver, push_of(EMPTY_PPROF))
 
     assert before == set(threading.enumerate())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rheostat.demo.receiver import Receiver
+from rheostat.receive.receiver import Receiver
 from support.children import PATIENCE, Child
 
 HOST = """\

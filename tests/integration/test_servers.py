@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rheostat.demo.receiver import Receiver
+from rheostat.receive.receiver import Receiver
 from support.children import PATIENCE, RHEOSTAT, Child, parsed
 from support.servers import (
     CONFIG,

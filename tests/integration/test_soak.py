@@ -16,8 +16,8 @@ from rheostat import Health, State
 from rheostat._contract.options import Duration
 from rheostat._core.policy import Backoff, Policy
 from rheostat._core.rules import Rules, Setting
-from rheostat.demo.receiver import Receiver
 from rheostat.plugins import PermanentError, SourceUnavailable, TemporaryError
+from rheostat.receive.receiver import Receiver
 from support.held_calls import RecordingBackend, Stepped
 
 pytestmark = [

@@ -25,8 +25,8 @@ import rheostat
 from rheostat import State
 from rheostat._cli.commands import main
 from rheostat._host.runtime import other_profilers
-from rheostat.demo.receiver import Receiver
 from rheostat.plugins import Identity, InvalidOptions, Secret, TemporaryError, Url
+from rheostat.receive.receiver import Receiver
 from rheostat_backends.pyroscope.backend import PyroscopeBackend
 from rheostat_backends.pyroscope.options import PyroscopeOptions
 from rheostat_backends.pyroscope.server import PUSH

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rheostat.demo.receiver import Receiver
+from rheostat.receive.receiver import Receiver
 from support.children import ended
 from support.servers import CONFIG, OFF, ON, THREADLESS, UWSGI, WORKERS, By, Service, uwsgi
 

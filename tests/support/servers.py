@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 from xml.etree import ElementTree
 
-from rheostat.demo.receiver import Receiver
+from rheostat.receive.receiver import Receiver
 
 from .children import APART, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
 

@@ -20,6 +20,7 @@ from rheostat._config.problem import ConfigError, Place, Problem
 from rheostat._contract.backend import Reachable
 from rheostat._contract.options import parse_duration
 from rheostat._contract.text import describe
+from rheostat._contract.values import Bytes, Unreadable, in_words, read_as
 from rheostat._host.state_folder import StateFolder
 from rheostat._report.journal import Journal
 from rheostat._report.metrics import missing_library
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from rheostat._cli.processes import Governed
 
 FINE, FINDING, INVALID = 0, 1, 2
+
+_LAST_PORT = 65535
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,6 +148,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_identity(mirrored)
     mirrored.set_defaults(act=_mirror, modules=[])
 
+    receiver = commands.add_parser(
+        "receive",
+        help="take profiles on this host, keep them as files, and show them on a page",
+        description="A receiver for a look: point the agent's server_address at it, and open the same address in a "
+        "browser. It listens on loopback only, and is no store.",
+    )
+    receiver.add_argument("--port", type=_port, default=4040, help="of the address (4040; 0: a free one)")
+    receiver.add_argument("--dir", metavar="DIR", help="keep each profile there as a file (.pb.gz)")
+    receiver.add_argument(
+        "--keep", type=_size, default=256 * 2**20, metavar="SIZE", help="of these files at most (256MiB)"
+    )
+    receiver.set_defaults(act=_receive)
     schema = commands.add_parser("schema", help="print the JSON Schema of a configuration, for editors")
     schema.set_defaults(act=_schema)
     completion = commands.add_parser("completion", help="print the completion of this command for a shell")
@@ -181,6 +196,19 @@ def _duration(text: str) -> float:
         return max(0.1, parse_duration(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a duration like 10s") from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a port, 0 to {_LAST_PORT}")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    try:
+        return int(read_as(Bytes, text))
+    except Unreadable:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected {in_words(Bytes)}") from None
 
 
 def _tag(text: str) -> tuple[str, str]:
@@ -315,6 +343,15 @@ def _mirror(options: argparse.Namespace) -> int:
 
     mirror(_load(options), options.to, options.heartbeat, StderrSink(options.log))
     return FINE
+
+
+def _receive(options: argparse.Namespace) -> int:
+    try:
+        from rheostat.receive.serve import serve
+    except ImportError as error:
+        print(f"the receiver needs one more package ({error}): pip install 'rheostat[demo]'", file=sys.stderr)
+        return FINDING
+    return serve(options.port, options.dir, options.keep)
 
 
 def _schema(options: argparse.Namespace) -> int:

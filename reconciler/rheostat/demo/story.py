@@ -7,11 +7,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
-from .receiver import Profile, Receiver, hottest
+from rheostat.receive.archive import Archive
+from rheostat.receive.page import ArchivePages, page
+from rheostat.receive.receiver import Profile, Receiver, hottest
 
+_PAGE: Final = "demo.html"
 _PATIENCE: Final = 20.0
 _WINDOWS: Final = 5
 _SHOP: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shop.py")
@@ -72,8 +75,13 @@ STEPS: Final = (
 
 
 def tell() -> int:
-    """Run the demo, about 30 s; gives the exit code: 0 if everything that was asked for arrived."""
-    with tempfile.TemporaryDirectory(prefix="rheostat-demo-") as folder, Receiver() as receiver:
+    """Run the demo, about 30 s; gives the exit code: 0 if everything that was asked for arrived.
+
+    It ends with a page of what arrived, as a file and, for a person at a terminal, at an address.
+    """
+    archive = Archive(None, 0)
+    receiving = Receiver(pages=ArchivePages(archive), arrived=archive.add)
+    with tempfile.TemporaryDirectory(prefix="rheostat-demo-") as folder, receiving as receiver:
         _write(folder, "config.yaml", _CONFIG.format(address=receiver.address))
         _write(folder, "flags.yaml", "profiling_enabled: false\n")
         with _shop(folder) as transitions:
@@ -83,7 +91,20 @@ def tell() -> int:
         _show_hottest(receiver, "gil", "What kept the interpreter busy (mode gil)")
         _show_hottest(receiver, "wall", "Where its threads were, waiting included (mode wall)")
         print(f"\n{sum(proved)} of {len(proved)} steps proved, {len(receiver.profiles())} profiles received.")
+        _show_page(receiver)
         return 0 if all(proved) else 1
+
+
+def _show_page(receiver: Receiver) -> None:
+    try:
+        with open(_PAGE, "w", encoding="utf-8") as file:
+            file.write(page(receiver.profiles()))
+        print(f"\nThe flame graphs: {os.path.abspath(_PAGE)}")
+    except OSError as error:
+        print(f"\nThe flame graphs could not be written here: {error}")
+    if all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout)):
+        with suppress(EOFError, KeyboardInterrupt):
+            input(f"They are at {receiver.address} too, until you press Enter. ")
 
 
 class Transitions:

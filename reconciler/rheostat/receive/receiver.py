@@ -26,6 +26,8 @@ from google.protobuf.message import DecodeError
 CPU = "cpu/nanoseconds"
 PUSH_PATH = "/push.v1.PusherService/Push"
 
+Pages = Callable[[str], tuple[str, bytes] | None]
+"""The media type and the content for a path; None if there is none."""
 _Answer = Callable[[str, Mapping[str, str], bytes], tuple[int, str]]
 _MAX_BYTES = 64 * 2**20
 _MALFORMED = (DecodeError, LookupError, ValueError, zlib.error)
@@ -37,7 +39,7 @@ _SCHEMA = {
     "LabelPair": "name=1:string value=2:string",
     "RawProfile": "raw_profile=1:bytes",
     "Profile": "sample_type=1:*ValueType sample=2:*Sample location=4:*Location function=5:*Function"
-    " string_table=6:*string period_type=11:ValueType period=12:int64",
+    " string_table=6:*string time_nanos=9:int64 duration_nanos=10:int64 period_type=11:ValueType period=12:int64",
     "ValueType": "type=1:int64 unit=2:int64",
     "Sample": "location_id=1:*uint64 value=2:*int64 label=3:*Label",
     "Label": "key=1:int64 str=2:int64 num=3:int64",
@@ -68,6 +70,7 @@ class Profile:
     `sample_types`: "type/unit", like "cpu/nanoseconds". `period_ns`: nanoseconds from one sample to the next,
     0 where the period is not a time (a memory profile's is in bytes). `headers`: the request's, with keys in
     lower case.
+    `pprof`: as it came, gzip and all. `ended_at`: seconds of the wall clock, and how many `seconds` it covers.
     """
 
     labels: Mapping[str, str]
@@ -75,6 +78,9 @@ class Profile:
     period_ns: int
     samples: tuple[Sample, ...]
     headers: Mapping[str, str]
+    pprof: bytes = b""
+    ended_at: float = 0.0
+    seconds: float = 0.0
 
     @property
     def sample_rate(self) -> float | None:
@@ -108,18 +114,33 @@ class Receiver:
 
     address: str
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        pages: Pages | None = None,
+        arrived: Callable[[Profile], object] | None = None,
+        remembers: bool = True,
+    ) -> None:
+        """`pages` answers what is got by GET; then each request has a thread, as a browser keeps its connections.
+
+        `arrived` is called with each profile. One that does not `remember` has none to give.
+        """
         self.status = 200
+        self._pages = pages
+        self._keep = arrived
+        self._remembers = remembers
         self._port = port
         self._arrived = threading.Condition()
         self._profiles: tuple[Profile, ...] = ()
         self._refused: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", self._port), functools.partial(_Handler, self._answer))
+        made = _Server if self._pages is None else _ThreadedServer
+        self._server = made(("127.0.0.1", self._port), functools.partial(_Handler, self._answer, self._pages))
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         serve = functools.partial(self._server.serve_forever, poll_interval=0.1)
-        self._thread = threading.Thread(target=serve, name="rheostat-demo-receiver", daemon=True)
+        self._thread = threading.Thread(target=serve, name="rheostat-receiver", daemon=True)
         self._thread.start()
         return self
 
@@ -172,6 +193,10 @@ class Receiver:
                 profiles = _decode_push(headers, body)
             except _MALFORMED as error:
                 status, text = 400, f"malformed push: {error!r}"
+        if self._keep is not None:
+            for each in profiles:
+                self._keep(each)
+        profiles = profiles if self._remembers else ()
         with self._arrived:
             self._profiles += profiles
             if not 200 <= status < 300:
@@ -191,19 +216,44 @@ class _Server(socketserver.TCPServer):
             super().handle_error(request, client_address)
 
 
+class _ThreadedServer(socketserver.ThreadingMixIn, _Server):
+    daemon_threads = True
+
+
 class _Handler(BaseHTTPRequestHandler):
     timeout = 2
 
-    def __init__(self, answer: _Answer, *rest: Any) -> None:
+    def __init__(self, answer: _Answer, pages: Pages | None, *rest: Any) -> None:
         self._answer = answer
+        self._pages = pages
         super().__init__(*rest)
+
+    def do_GET(self) -> None:
+        # Another site's page must not read this one by a name of its own that leads here.
+        host = (self.headers.get("Host") or "").rpartition(":")[0] or self.headers.get("Host")
+        found = None
+        if self._pages is not None and host in ("127.0.0.1", "localhost", "[::1]"):
+            found = self._pages(self.path.partition("?")[0])
+        kind, body = found or ("text/plain", b"there is no such page")
+        self.send_response(404 if found is None else 200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self) -> None:
         headers = {key.lower(): value for key, value in self.headers.items()}
         length = headers.get("content-length", "")
-        body = self.rfile.read(min(int(length), _MAX_BYTES)) if length.isdecimal() else b""
+        if length.isdecimal() and int(length) > _MAX_BYTES:
+            self._say(413, f"more than {_MAX_BYTES} bytes")
+            return
+        body = self.rfile.read(int(length)) if length.isdecimal() else b""
         # Kept before it is answered: what shutdown() flushes is there when shutdown() returns.
-        status, text = self._answer(self.path, headers, body)
+        self._say(*self._answer(self.path, headers, body))
+
+    def _say(self, status: int, text: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
@@ -240,7 +290,17 @@ def _decode_profile(headers: Mapping[str, str], labels: Mapping[str, str], raw: 
         for sample in pprof.sample
     )
     period_ns = pprof.period if text[pprof.period_type.unit] == "nanoseconds" else 0
-    return Profile(labels, sample_types, period_ns, samples, headers)
+    seconds = max(0, pprof.duration_nanos) / 1e9
+    ended_at = pprof.time_nanos / 1e9 + seconds if pprof.time_nanos > 0 else time.time()
+    return Profile(labels, sample_types, period_ns, samples, headers, raw, ended_at, seconds)
+
+
+def decode(labels: Mapping[str, str], pprof: bytes) -> Profile:
+    """One that was kept. Raises ValueError if it is malformed."""
+    try:
+        return _decode_profile({}, labels, pprof)
+    except _MALFORMED as error:
+        raise ValueError(repr(error)) from error
 
 
 def _gunzip(data: bytes) -> bytes:
