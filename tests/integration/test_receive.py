@@ -174,9 +174,15 @@ def test_a_page_in_one_file_searches_filters_compares_and_is_worked_by_keyboard(
         # The first range is all, the other its first half: what was new then is marked.
         choose(driver, "")
         driver.find_element(By.ID, "compare").click()
-        until(lambda: "beside the other range" in driver.execute_script("return document.querySelector('main').innerHTML"))
+        until(
+            lambda: "beside the other range" in driver.execute_script("return document.querySelector('main').innerHTML")
+        )
         driver.find_element(By.ID, "compare").click()
-        until(lambda: "beside the other range" not in driver.execute_script("return document.querySelector('main').innerHTML"))
+        until(
+            lambda: (
+                "beside the other range" not in driver.execute_script("return document.querySelector('main').innerHTML")
+            )
+        )
         driver.execute_script(f"{FRAMES}[0].focus()")
         driver.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
         focused = driver.switch_to.active_element
@@ -189,6 +195,11 @@ def test_a_page_in_one_file_searches_filters_compares_and_is_worked_by_keyboard(
         slider = driver.find_element(By.ID, "to")
         driver.execute_script("arguments[0].value = 300; arguments[0].dispatchEvent(new Event('input'))", slider)
         until(lambda: "writes" not in names(driver))
+
+
+def compares(driver: webdriver.Chrome) -> bool:
+    text = driver.execute_script("return document.querySelector('main').innerHTML")
+    return "beside the other range" in text
 
 
 def choose(driver: webdriver.Chrome, instance: str) -> None:

@@ -2,18 +2,22 @@
 
 import json
 import os
+import pty
 import re
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rheostat._host.living import ProcessId
-from support.children import PATIENCE, RHEOSTAT, Child, ended
+from rheostat._cli import processes
+from rheostat._host.living import ProcessId, boot, namespace
+from support.children import PATIENCE, RHEOSTAT, Child, ended, environment
 
 CONFIG = """\
 version: 1
@@ -277,6 +281,68 @@ def test_a_process_that_has_become_another_program_has_no_row(tmp_path: Path) ->
         child.tell("")
         until(lambda: Path(f"/proc/{child.process.pid}/cmdline").read_text().startswith("sleep"))
         assert "No governed process in state.\n" == status(tmp_path)
+
+
+def test_it_can_be_watched(tmp_path: Path) -> None:
+    """Until it is interrupted; the exit code is that of the last look."""
+    prepare(tmp_path)
+    flip(tmp_path, "on: true\n")
+    with run(tmp_path) as child, Child([*RHEOSTAT, "status", "--watch", "--state-dir", "state"], tmp_path) as watching:
+        watching.out.until(lambda line: "running" in line)
+        flip(tmp_path, "on: false\n")
+        watching.out.until(lambda line: "stopped" in line)
+        watching.process.send_signal(signal.SIGINT)
+        assert FINE == watching.process.wait(PATIENCE)
+        assert [] == watching.err.rest()
+        assert FINE == child.finish()
+
+
+def test_on_a_terminal_it_has_colours_and_fits(tmp_path: Path) -> None:
+    """What is stuck is red, and names are no markup."""
+    prepare(tmp_path, application="[red]shop[/red]", backend='{kind: "hanging:Hangs"}', policy="start_deadline: 100ms")
+    flip(tmp_path, "on: true\n")
+    with run(tmp_path) as child:
+        child.event("stuck")
+        until(lambda: "stuck" in status_of_any_code(tmp_path))
+        shown = on_a_terminal([*RHEOSTAT, "status", "--state-dir", "state"], tmp_path)
+        child.process.kill()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "\x1b[31m" in shown
+    assert "[red]" in plain
+    assert all(len(line) <= 100 for line in plain.splitlines())
+
+
+def on_a_terminal(command: list[str], folder: Path) -> str:
+    """What a command prints on a terminal of 100 columns."""
+    ours, theirs = pty.openpty()
+    env = environment({"COLUMNS": "100", "LINES": "40", "TERM": "xterm-256color"})
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    process.wait(PATIENCE)
+    return shown.decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may see what is others'")
+def test_the_processes_of_other_users_are_shown_to_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read, and nothing is changed there."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    me = ProcessId.of(os.getpid())
+    said = {"version": 1, "namespace": namespace(), "boot": boot(), "state": "running", "application": "theirs"}
+    (theirs / f"status-{me.pid}-{me.began}.json").write_text(json.dumps(said))
+    (theirs / "status-99999999-1.json").write_text("{}")
+    os.chown(theirs, 65534, 65534)
+    monkeypatch.setattr(processes, "_ALL_USERS", (str(tmp_path / "the*"),))
+    monkeypatch.setattr(processes, "default_paths", lambda: [str(tmp_path / "none")])
+    assert [] == processes.governed()
+    [found] = processes.governed(all_users=True)
+    assert "theirs" == found.text("application")
+    assert 2 == len(list(theirs.iterdir()))
 
 
 def test_secrets_are_in_no_status(tmp_path: Path) -> None:
