@@ -63,10 +63,12 @@ class StackSampler:
 
         Gives why, or nothing; what it has missed once it is not used again for in this process.
         """
+        # A thread may begin or end meanwhile.
+        known = _known()
         now, before = _Used.now(), self._before
+        known |= _known()
         self._before = now
         used = {tid: cpu - before.threads.get(tid, 0) for tid, cpu in now.threads.items()}
-        known = {thread.native_id for thread in threading.enumerate()}
         by_agent = sum(now.agent.values()) - sum(before.agent.values())
         total = now.process - before.process - by_agent
         unknown = sum(cpu for tid, cpu in used.items() if tid not in known)
@@ -117,6 +119,11 @@ class _Used(NamedTuple):
                     of = agent if name == THREADS else found
                     of[tid] = time.clock_gettime_ns((~tid << 3) | _THREAD_CLOCK)
         return cls(found, agent, time.process_time_ns())
+
+
+def _known() -> set[int | None]:
+    """The kernel's ids of the threads that `threading` knows."""
+    return {thread.native_id for thread in threading.enumerate()}
 
 
 def _end_at_once(long_known: Collection[int]) -> bool:
