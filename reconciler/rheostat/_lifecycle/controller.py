@@ -28,11 +28,9 @@ from rheostat._report.status import Snapshot, Status
 
 if TYPE_CHECKING:
     from rheostat._control.loop import Loop
-    from rheostat._host.scribe import Scribe
-    from rheostat._host.state_folder import StateFolder
     from rheostat._lifecycle.assembly import Assembly
+    from rheostat._lifecycle.files import Files
     from rheostat._report.metrics import Meters
-    from rheostat._report.status_file import StatusFile
 
 _AFTER_A_DEFECT: Final = 1.0
 _TURNS_GREEN: Final = 0.2
@@ -44,7 +42,7 @@ _PARTS: Final = (
     "rheostat._control.watch",
     "rheostat._core.machine",
     "json",
-    "rheostat._report.status_file",
+    "rheostat._lifecycle.files",
     "rheostat._control.loop",
     "rheostat._lifecycle.assembly",
 )
@@ -69,24 +67,6 @@ class Fork(NamedTuple):
     @classmethod
     def of(cls, parent: "Controller | None", settles_at: float) -> Self:
         return cls(State.STOPPED if parent is None else parent.state, settles_at)
-
-
-class Files(NamedTuple):
-    """The means by which a process leaves word for others."""
-
-    folder: "StateFolder"
-    scribe: "Scribe"
-    status: "StatusFile"
-
-    @classmethod
-    def of(cls, config: Config, journal: Journal) -> Self:
-        # In the control thread: the host's start-up does not pay for them.
-        from rheostat._host.scribe import Scribe
-        from rheostat._host.state_folder import StateFolder, default_paths
-        from rheostat._report.status_file import StatusFile
-
-        folder, scribe = StateFolder(config.state_dir or default_paths()[0]), Scribe()
-        return cls(folder, scribe, StatusFile(folder, scribe, journal.who, journal.masked))
 
 
 class Controller:
@@ -359,7 +339,7 @@ class Controller:
         # The host's start-up does not pay for the loop; this thread has the time.
         _load_loop()
         self._say_who_else_profiles()
-        self._files = Files.of(self._config, self._journal)
+        self._files = import_apart("rheostat._lifecycle.files").Files(self._config, self._journal)
         self._meters = self._opened_meters()
         self._publish()
         while not self._closing:
