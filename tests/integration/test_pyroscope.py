@@ -14,8 +14,7 @@ import pytest
 
 from rheostat.plugins import Identity, PermanentError, Secret, TemporaryError, Url, Value
 from rheostat.receive.receiver import Profile, Receiver
-from rheostat_backends.pyroscope.backend import PyroscopeBackend
-from rheostat_backends.pyroscope.options import PyroscopeOptions
+from rheostat_backends.pyroscope.backend import PyroscopeBackend, PyroscopeOptions
 from support.children import PATIENCE, ended
 
 FAST: Mapping[str, Value] = {"upload_interval": 1, "sample_rate": 100}

@@ -27,8 +27,7 @@ from rheostat._cli.commands import main
 from rheostat._host.runtime import other_profilers
 from rheostat.plugins import Identity, InvalidOptions, Secret, TemporaryError, Url
 from rheostat.receive.receiver import Receiver
-from rheostat_backends.pyroscope.backend import PyroscopeBackend
-from rheostat_backends.pyroscope.options import PyroscopeOptions
+from rheostat_backends.pyroscope.backend import PyroscopeBackend, PyroscopeOptions
 from rheostat_backends.pyroscope.server import PUSH
 from support.children import PATIENCE, RHEOSTAT, Child, ended, environment, parsed
 

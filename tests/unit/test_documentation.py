@@ -35,8 +35,7 @@ def test_the_example_configurations_are_fine(name: str, capsys: pytest.CaptureFi
 def test_the_reference_configuration_documents_every_key() -> None:
     """Each key of the policy, the options and the parameters stands in config.example.yaml, with its default."""
     from rheostat._config.config import Document
-    from rheostat_backends.pyroscope.backend import PyroscopeBackend
-    from rheostat_backends.pyroscope.options import PyroscopeOptions
+    from rheostat_backends.pyroscope.backend import PyroscopeBackend, PyroscopeOptions
     from rheostat_flagsources.growthbook import GrowthBookOptions
     from rheostat_flagsources.launchdarkly import LaunchDarklyOptions
     from rheostat_flagsources.openfeature import OpenFeatureOptions

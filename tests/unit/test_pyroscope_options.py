@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from rheostat.plugins import Identity, InvalidOptions, PermanentError, Secret, Url
-from rheostat_backends.pyroscope.backend import PyroscopeBackend
-from rheostat_backends.pyroscope.options import PyroscopeOptions
+from rheostat_backends.pyroscope.backend import PyroscopeBackend, PyroscopeOptions
 
 TOKEN = Secret("hunter22")
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from rheostat.plugins import BackendError, PermanentError, TemporaryError, hold_off_forks, import_vendor
-from rheostat_backends.pyroscope.options import PyroscopeOptions
+from rheostat_backends.pyroscope.backend import PyroscopeOptions
 from rheostat_backends.pyroscope.session import REQUIREMENT
 
 PUSH: Final = "/push.v1.PusherService/Push"

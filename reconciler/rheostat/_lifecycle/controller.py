@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _AFTER_A_DEFECT: Final = 1.0
 _TURNS_GREEN: Final = 0.2
 """Seconds that a process is left alone whose threads may be about to turn green."""
+_CALLER_FIRST: Final = 0.002
 _HURRY: Final = 1.0
 """Seconds for which a thread that computes gives way sooner while the first flags are waited for."""
 _PARTS: Final = (
@@ -265,6 +266,9 @@ class Controller:
 
     def _begin_in_this_process(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""
+        if self._loop is None:
+            # Who has started it goes on first: imports take the interpreter's lock.
+            native.sleep(_CALLER_FIRST)
         if self._loop is None and may_turn_green():
             # A server's worker has that done first of all.
             self._sleep_until(time.monotonic() + _TURNS_GREEN)
