@@ -21,7 +21,7 @@ source: {kind: yaml, path: flags.yaml}
 """
 BACKEND = "backend: {kind: pyroscope}\n"
 ENABLED = "enabled: {flag: on}\n"
-SOURCE_KINDS = "growthbook, launchdarkly, layers, openfeature, yaml"
+SOURCE_KINDS = "env, growthbook, launchdarkly, layers, openfeature, yaml"
 
 WHOLE = HEAD + BACKEND + ENABLED
 
@@ -297,7 +297,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(problems: Problems
         ),
         (
             WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: layers, layers: [{kind: yml, path: x}]}"),
-            "3:40: source.layers[0].kind: found 'yml', expected one of growthbook, ",
+            "3:40: source.layers[0].kind: found 'yml', expected one of env, growthbook, ",
         ),
         (
             WHOLE.replace("{kind: yaml, path: flags.yaml}", "{kind: growthbook}"),

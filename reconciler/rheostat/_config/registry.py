@@ -119,6 +119,7 @@ SOURCES: Final = Family(
     section="source",
     group="rheostat.flagsources",
     builtins={
+        "env": BuiltIn("rheostat_flagsources.env:EnvSource"),
         "growthbook": BuiltIn(
             "rheostat_flagsources.growthbook:GrowthBookSource", vendor="growthbook", extra="growthbook"
         ),
