@@ -433,9 +433,9 @@ def test_an_own_source_governs(flags: Path, tmp_path: Path) -> None:
 
 def test_an_own_source_by_entry_point(tmp_path: Path) -> None:
     """The entry point in pyproject.toml makes its short name work, once installed."""
-    unpack(OWN_SOURCE, tmp_path, {"kind: httpflags:HttpSource": "kind: http"})
+    unpack(OWN_SOURCE, tmp_path, {"kind: httpflags:HttpSource": "kind: httpflags"})
     before = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, {"PYTHONPATH": str(tmp_path)})
-    assert "found 'http'" in before.stderr
+    assert "found 'httpflags'" in before.stderr
     install(tmp_path)
     checked = ended([*RHEOSTAT, "check", "config.yaml"], tmp_path, {"PYTHONPATH": str(tmp_path)})
     assert (0, "") == (checked.returncode, checked.stderr)

@@ -21,7 +21,7 @@ source: {kind: yaml, path: flags.yaml}
 """
 BACKEND = "backend: {kind: pyroscope}\n"
 ENABLED = "enabled: {flag: on}\n"
-SOURCE_KINDS = "env, growthbook, launchdarkly, layers, openfeature, yaml"
+SOURCE_KINDS = "env, growthbook, http, launchdarkly, layers, ofrep, openfeature, yaml"
 
 WHOLE = HEAD + BACKEND + ENABLED
 

@@ -39,7 +39,7 @@ class TestHttp(FlagSourceContract):
             yield
 
     def section(self) -> str:
-        return f"{{kind: http, url: '{self.endpoint.url}', poll_interval: 20ms, timeout: 500ms}}"
+        return f"{{kind: httpjson, url: '{self.endpoint.url}', poll_interval: 20ms, timeout: 500ms}}"
 
     def say(self, flags: Mapping[str, object]) -> None:
         self.endpoint.say(flags)

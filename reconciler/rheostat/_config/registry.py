@@ -123,9 +123,11 @@ SOURCES: Final = Family(
         "growthbook": BuiltIn(
             "rheostat_flagsources.growthbook:GrowthBookSource", vendor="growthbook", extra="growthbook"
         ),
+        "http": BuiltIn("rheostat_flagsources.http.source:HttpSource", vendor="urllib3", extra="http"),
         "launchdarkly": BuiltIn(
             "rheostat_flagsources.launchdarkly:LaunchDarklySource", vendor="ldclient", extra="launchdarkly"
         ),
+        "ofrep": BuiltIn("rheostat_flagsources.http.ofrep:OfrepSource", vendor="urllib3", extra="http"),
         "openfeature": BuiltIn(
             "rheostat_flagsources.openfeature:OpenFeatureSource", vendor="openfeature", extra="openfeature"
         ),

@@ -1,0 +1,1 @@
+"""Flags from any HTTP endpoint that gives a document: `rheostat_flagsources.http.source`."""
