@@ -131,7 +131,7 @@ def test_opentelemetry_gets_the_state_the_counts_and_the_event_of_each_transitio
     found = {(name, attributes.get("rheostat.state", "")): value for name, _, attributes, value in points}
     assert 1 == found["rheostat.profiler.state", "running"]
     assert 0 == found["rheostat.profiler.state", "stopped"]
-    assert 0 == found["rheostat.source.stale", ""]
+    assert 0 == found["rheostat.profiler.source.stale", ""]
     assert 1 == found["rheostat.profiler.transitions", ""]
     assert 1 == found["rheostat.profiler.adjustments", ""]
     [(name, attributes)] = events

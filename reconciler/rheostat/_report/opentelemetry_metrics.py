@@ -38,10 +38,10 @@ class Instruments:
             "rheostat.profiler.cpu.time", [self._observing(_cpu)], "s", "Processor time that sessions have used"
         )
         meter.create_observable_gauge(
-            "rheostat.budget.utilization", [self._observing(_budget)], "1", "The used part of the budget"
+            "rheostat.profiler.budget.utilization", [self._observing(_budget)], "1", "The used part of the budget"
         )
         meter.create_observable_gauge(
-            "rheostat.source.stale", [self._observing(_stale)], "1", "1 while the flags are not fresh"
+            "rheostat.profiler.source.stale", [self._observing(_stale)], "1", "1 while the flags are not fresh"
         )
 
     def on_snapshot(self, snapshot: Snapshot) -> None:

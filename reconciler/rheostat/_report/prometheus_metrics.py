@@ -39,8 +39,8 @@ def _registered() -> _Registered:
             "rheostat_profiler_adjustments", "Flags that were given something else than asked", [*_WHO, "setting"]
         ),
         cpu=Counter("rheostat_profiler_cpu_seconds", "Processor time of sessions, as a budget measures it", _WHO),
-        budget=gauge("rheostat_budget_utilization_ratio", "The used part of the budget", most=True),
-        stale=gauge("rheostat_source_stale", "Processes whose flags are not fresh"),
+        budget=gauge("rheostat_profiler_budget_utilization_ratio", "The used part of the budget", most=True),
+        stale=gauge("rheostat_profiler_source_stale", "Processes whose flags are not fresh"),
         stuck=gauge("rheostat_profiler_stuck", "Processes with a call in flight past its deadline"),
         failed=gauge("rheostat_profiler_failed", "Processes with a failure that is not overcome"),
     )
