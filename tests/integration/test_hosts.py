@@ -111,6 +111,21 @@ def test_who_is_alone_keeps_its_permit_beyond_its_turn(tmp_path: Path) -> None:
         assert [True, True, True] == [one("runs", 50.0), two("ask"), one("runs", 50.0)]
 
 
+def test_who_holds_the_whole_queue_holds_up_nobody(tmp_path: Path) -> None:
+    """It is said, and nothing hangs: the file is there for processes of any user."""
+    holder = (
+        "import fcntl, os, sys\nfile = os.open(sys.argv[1] + '/rheostat-per-host.lock', os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()\n"
+    )
+    prepare(tmp_path, "per_host: {max: 1, dir: .}")
+    flip(tmp_path, "on: true\n")
+    with Child([sys.executable, "-c", holder, str(tmp_path)], tmp_path) as holding:
+        assert "held" == holding.out.next()
+        with run(tmp_path) as child:
+            assert "no place in the queue" in child.event("state_unusable")["message"]
+            assert 0 == child.finish()
+
+
 def test_a_permit_dies_with_its_process_though_children_live(tmp_path: Path) -> None:
     """The kernel takes it back; no child of a fork inherits it."""
     with asking(tmp_path, 3) as (one, two, three):

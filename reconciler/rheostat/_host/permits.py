@@ -11,6 +11,8 @@ _FILE: Final = "rheostat-per-host.lock"
 _QUEUE: Final = 1 << 20
 """Where in the file the queue begins; the permits are the bytes before it. No byte is ever written."""
 _LATEST: Final = 1 << 50
+_MOST_AT_ONCE: Final = 1000
+"""Processes that may begin to wait within one millisecond."""
 _MODE: Final = 0o666
 LOOK_AGAIN: Final = 1.0
 """Seconds between the looks of one that waits, or whose turn is over."""
@@ -75,10 +77,12 @@ class Permits:
     def _queue(self) -> None:
         if self._place is not None:
             return
-        place = _QUEUE + int(self._wall() * 1000)
-        while not self._lock(place, 1):
-            place += 1
-        self._place = place
+        now = _QUEUE + int(self._wall() * 1000)
+        for place in range(now, now + _MOST_AT_ONCE):
+            if self._lock(place, 1):
+                self._place = place
+                return
+        raise BlockingIOError("there is no place in the queue: somebody holds all of it")
 
     def _leave_queue(self) -> None:
         if self._place is not None:

@@ -50,10 +50,8 @@ class StatusFile:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Of what is published while the last is being written only the newest is."""
-        waits = self._latest is not None
         self._latest = snapshot
-        if not waits:
-            self._scribe.do(self._write)
+        self._scribe.do(self._write)
 
     def remove(self) -> None:
         """The process governs nothing any more."""
