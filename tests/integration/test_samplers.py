@@ -107,13 +107,29 @@ def test_work_that_the_cheap_sampler_cannot_see_makes_it_give_way(tmp_path: Path
         assert "sampler pyspy" in said(child, health="healthy")["detail"]
 
 
+WORK_IN_THREADS = """\
+def work(until):
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
+def in_turn():
+    # At the end of the process no thread can be started any more.
+    while True:
+        try:
+            thread = threading.Thread(target=work, args=(time.monotonic() + SECONDS,))
+            thread.start()
+        except RuntimeError:
+            return
+        thread.join()
+
+
+threading.Thread(target=in_turn, daemon=True).start()
+"""
+
+
 def _work_in_threads_of(seconds: float) -> str:
-    work = "lambda until: [sum(range(1000)) for _ in iter(lambda: time.monotonic() < until, False)]"
-    one = f"t = threading.Thread(target=work, args=(time.monotonic() + {seconds},)); t.start(); t.join()"
-    return (
-        f"work = {work}\n\n\ndef in_turn():\n    while True:\n        {one}\n\n\n"
-        "threading.Thread(target=in_turn, daemon=True).start()"
-    )
+    return WORK_IN_THREADS.replace("SECONDS", str(seconds))
 
 
 def test_work_in_threads_that_end_at_once_makes_it_give_way(tmp_path: Path, receiver: Receiver) -> None:
