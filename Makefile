@@ -17,11 +17,11 @@ demo: $(VENV)/ready
 
 # Most tests wait for processes and servers, so two of them share the machine.
 test: $(VENV)/ready $(VENV)/apart/ready
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n 3 --dist worksteal
 
 # The same of what would be published, in an environment of its own.
 test-wheel: $(VENV)/wheel/ready $(VENV)/apart/ready
-	$(VENV)/wheel/bin/python -m pytest -n 2 --dist worksteal
+	$(VENV)/wheel/bin/python -m pytest -n 3 --dist worksteal
 
 # With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own; what searches for
 # long would take minutes more with an older Hypothesis, and tells nothing new.
