@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/ready
 	$(RUN) -m rheostat demo
 
-# Most tests wait for processes and servers, so two of them share the machine.
+# Most tests wait for processes and servers, so three of them share two cores.
 test: $(VENV)/ready $(VENV)/apart/ready
 	$(RUN) -m pytest -n 3 --dist worksteal
 
