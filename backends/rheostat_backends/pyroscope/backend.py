@@ -232,7 +232,8 @@ class PyroscopeBackend:
             )
         self._agent = agent
         SESSION.begin()
-        if sampler != self._sampler:
+        # Among green threads there is no choice; and a thread that hands their hub a record holds it up as it ends.
+        if sampler != self._sampler and not green_threads():
             _say("DEBUG", f"the agent's sampler is {sampler}")
         self._most_threads, self._sampler = 0, sampler
         if sampler == "stack":
