@@ -42,7 +42,6 @@ _PARTS: Final = (
     "rheostat._host.calls",
     "rheostat._control.watch",
     "rheostat._core.machine",
-    "json",
     "rheostat._lifecycle.files",
     "rheostat._control.loop",
     "rheostat._lifecycle.assembly",
@@ -208,6 +207,7 @@ class Controller:
                 self._assemble()
             if self._loop is not None:
                 self._begin_looking(self._loop)
+                self._begin_telling(self._loop)
                 self._repeat(self._loop)
         except Parked:
             raise
@@ -216,12 +216,18 @@ class Controller:
             self._tell_defect(error)
         self._end()
 
+    def _begin_telling(self, loop: "Loop") -> None:
+        if self._files is not None:
+            self._files.open(loop.snapshot)
+
     def _publish(self) -> None:
+        if self._files is not None:
+            self._files.open(self._before_loop)
         self._tell_snapshot(self._before_loop)
 
     def _tell_snapshot(self, snapshot: Snapshot) -> None:
         if self._files is not None:
-            self._files.status.publish(snapshot)
+            self._files.publish(snapshot)
         if self._meters is not None:
             self._meters.on_snapshot(snapshot)
 
@@ -261,7 +267,7 @@ class Controller:
             last = self._before_loop if self._loop is None else self._loop.snapshot
             self._meters.on_snapshot(last._replace(closed=True))
         if self._files is not None:
-            self._files.status.remove()
+            self._files.remove()
             self._files.scribe.flush(_WRITTEN)
 
     def _begin_in_this_process(self) -> None:
@@ -345,7 +351,6 @@ class Controller:
         self._say_who_else_profiles()
         self._files = import_apart("rheostat._lifecycle.files").Files(self._config, self._journal)
         self._meters = self._opened_meters()
-        self._publish()
         while not self._closing:
             try:
                 with hastened():
