@@ -1262,6 +1262,7 @@ began, forked = threading.Event(), threading.Event()
 FORKS_WITHIN_AN_IMPORT = """
 import os
 import sys
+import time
 
 import events
 import rheostat
@@ -1276,6 +1277,10 @@ if child == 0:
 _, code = os.waitpid(child, 0)
 events.forked.set()
 while not profiling.status().source.available:
+    pass
+# What writes the status is imported after the first flags.
+until = time.monotonic() + 20
+while sys.getswitchinterval() != usual and time.monotonic() < until:
     pass
 print(within < usual, code, sys.getswitchinterval() == usual, flush=True)
 """
