@@ -88,14 +88,17 @@ class YamlFileSource:
             before = os.stat(self._path)
             if again or _signature(before) != self._signature:
                 self._look(before, wanted)
-            if self._max_age is not None and time.time() - before.st_mtime > self._max_age:
-                raise ValueError(f"it was written more than {self._max_age:g} s ago, is its writer still there")
         except (OSError, ValueError) as error:
             self._signature = None
             if self._without is not None and isinstance(error, FileNotFoundError):
                 return self._without
             why = getattr(error, "strerror", None) or str(error)
             raise SourceUnavailable(f"{self._path}: {why}; expected a YAML file of flags") from None
+        # A date in the future says as little as one long ago.
+        if self._max_age is not None and abs(time.time() - before.st_mtime) > self._max_age:
+            raise SourceUnavailable(
+                f"{self._path}: it was not written within max_age ({self._max_age:g} s): is its writer still there?"
+            )
         if isinstance(self._found, Reading):
             return self._found
         raise SourceUnavailable(self._found)

@@ -1,5 +1,6 @@
 """What the processes of one host know of each other: who profiles, which session has ended, which start was fatal."""
 
+import json
 import os
 import signal
 import sys
@@ -15,9 +16,10 @@ from support.children import PATIENCE, RHEOSTAT, Child
 
 ASKS = """\
 import sys, time
-from rheostat._host.permits import Permits
+from functools import partial
+from rheostat._host.permits import Permits, opened_for_all
 
-permits, now = Permits(sys.argv[1], time.time), 0.0
+permits, now = Permits(partial(opened_for_all, sys.argv[1]), time.time), 0.0
 for line in sys.stdin:
     word, *rest = line.split()
     now += float(rest[0]) if rest else 0.0
@@ -219,6 +221,52 @@ def test_settings_that_processes_die_of_are_not_tried_again(tmp_path: Path) -> N
         _until(lambda: not list((tmp_path / "state").glob("start-*")))
         flip(tmp_path, "on: true\n")
         assert -signal.SIGKILL == child.process.wait(PATIENCE)
+
+
+def test_a_restart_for_other_settings_is_guarded_like_the_first_start(tmp_path: Path) -> None:
+    """The end of the session before it takes no word of it away."""
+    prepare(tmp_path, "crash_guard: {times: 1, within: 1h}")
+    flip(tmp_path, "on: true\n")
+    with run(tmp_path) as child:
+        child.event("transition", to="running")
+        flip(tmp_path, "on: true\nrate: 40\n")
+        assert {"rate": 40} == child.event("transition", to="running")["settings"]
+        # What is removed late is that of the first session.
+        _until(lambda: [40] == [json.loads(each.read_text())["settings"]["rate"] for each in _starts(tmp_path)])
+        child.process.kill()
+    with run(tmp_path) as child:
+        flip(tmp_path, "on: true\nrate: 50\n")
+        child.event("transition", to="running")
+        flip(tmp_path, "on: true\nrate: 40\n")
+        assert "crash_guard" == child.event("transition", to="stopped")["cause"]["kind"]
+
+
+def _starts(folder: Path) -> list[Path]:
+    return list((folder / "state").glob("start-*"))
+
+
+def test_a_guard_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
+    """And profiling goes on."""
+    prepare(tmp_path, "crash_guard: {times: 1}")
+    (tmp_path / "state").touch()
+    flip(tmp_path, "on: true\n")
+    with run(tmp_path) as child:
+        assert "have not survived are not known" in child.event("state_unusable")["message"]
+        child.event("transition", to="running")
+        assert 0 == child.finish()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_permits_in_a_folder_of_somebody_else_s_are_refused(tmp_path: Path) -> None:
+    """Unless it is shared on purpose: nothing is made where somebody else's link leads."""
+    prepare(tmp_path, "per_host: {max: 1}")
+    (tmp_path / "state").mkdir(mode=0o700)
+    os.chown(tmp_path / "state", 65534, 65534)
+    flip(tmp_path, "on: true\n")
+    with run(tmp_path) as child:
+        assert "belongs to another user" in child.event("state_unusable")["message"]
+        assert 0 == child.finish()
+    assert [] == list((tmp_path / "state").iterdir())
 
 
 def test_a_process_that_ends_in_order_is_no_crash(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_flip_goes_through_the_mirror_and_its_end_starts_the_lease(tmp_path: P
         flip(flags, "on: true\nrate: 30\n")
         assert 30 == child.event("transition", to="running")["settings"]["rate"]
         mirrored.process.kill()
-        assert "is its writer still there" in child.event("source_unavailable")["message"]
+        assert "is its writer still there?" in child.event("source_unavailable")["message"]
         assert "lease" == child.event("transition", to="stopped")["cause"]["kind"]
         with mirror(tmp_path):
             child.event("source_recovered")

@@ -345,6 +345,38 @@ def test_the_processes_of_other_users_are_shown_to_who_asks(tmp_path: Path, monk
     assert 2 == len(list(theirs.iterdir()))
 
 
+def test_a_server_that_writes_over_its_command_line_keeps_its_rows(tmp_path: Path) -> None:
+    """As gunicorn and Celery do where setproctitle is installed."""
+    prepare(tmp_path)
+    flip(tmp_path, "on: true\n")
+    (tmp_path / "app.py").write_text(
+        "import sys, setproctitle\nsys.stdin.readline()\nsetproctitle.setproctitle('worker 3 [busy]')\n"
+        "print('renamed', flush=True)\nsys.stdin.read()\n"
+    )
+    with run(tmp_path) as child:
+        child.event("transition", to="running")
+        until(lambda: "running" in status(tmp_path))
+        child.tell("")
+        assert "renamed" == child.out.next()
+        assert "worker 3" in Path(f"/proc/{child.process.pid}/cmdline").read_text()
+        assert f"{child.process.pid} " in status(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_what_somebody_else_has_put_in_the_place_of_our_folder_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as processes of ours: they could say anything."""
+    folder = tmp_path / "rheostat"
+    folder.mkdir(mode=0o700)
+    me = ProcessId.of(os.getpid())
+    said = {"version": 1, "namespace": namespace(), "boot": boot(), "state": "running", "application": "evil"}
+    (folder / f"status-{me.pid}-{me.began}.json").write_text(json.dumps(said))
+    os.chown(folder, 65534, 65534)
+    monkeypatch.setattr(processes, "default_paths", lambda: [str(folder)])
+    assert [] == processes.governed()
+
+
 def test_secrets_are_in_no_status(tmp_path: Path) -> None:
     """Not even those that somebody has put on the command line."""
     prepare(tmp_path, backend='{kind: noop, token: "x"}')

@@ -8,9 +8,9 @@ from glob import glob
 from typing import Any, Final, NamedTuple
 
 from rheostat._contract.text import LONGEST_LINE, shorten
-from rheostat._host.living import ProcessId, boot, namespace
+from rheostat._host.living import ProcessId, boot, image_of, namespace
 from rheostat._host.state_folder import StateFolder, default_paths
-from rheostat._report.status_file import VERSION, command_of, process_of
+from rheostat._report.status_file import VERSION, process_of
 
 _ALL_USERS: Final = ("/run/user/*/rheostat", "/tmp/rheostat-*")  # only read, and only by who asks for it
 _LARGEST: Final = 64 * 1024
@@ -42,14 +42,14 @@ class Governed(NamedTuple):
 def governed(folders: Sequence[str] = (), *, all_users: bool = False) -> list[Governed]:
     """Those of these folders, by default of this user; files that dead processes have left are removed.
 
-    Of several files for one process the newest counts.
+    What is somebody else's is looked at only where it is asked for: others could say anything there. Of several files
+    for one process the newest counts.
     """
     found: dict[ProcessId, Governed] = {}
     for folder in folders or _folders(all_users=all_users):
-        for each in _read(folder):
-            if each.process not in found or (each.moment("written") or 0) > (
-                found[each.process].moment("written") or 0
-            ):
+        for each in _read(folder, foreign=all_users or bool(folders)):
+            before = found.setdefault(each.process, each)
+            if (each.moment("written") or 0) > (before.moment("written") or 0):
                 found[each.process] = each
     return sorted(found.values(), key=lambda each: (each.text("application"), each.process.pid))
 
@@ -59,31 +59,31 @@ def _folders(*, all_users: bool) -> list[str]:
     return list(dict.fromkeys([*default_paths(), *others]))
 
 
-def _read(path: str) -> Iterator[Governed]:
-    is_own = True
+def _read(path: str, *, foreign: bool) -> Iterator[Governed]:
     folder = StateFolder(path)
     try:
-        names = folder.names()
+        contents = {name: _content(folder, name) for name in folder.names()}
     except OSError:
-        # Somebody else's: it is looked at, and nothing is changed there.
-        is_own = False
+        # Nothing is changed there.
+        names: list[str] = []
         with suppress(OSError):
-            names = os.listdir(path)
-            yield from (each for name in names if (each := _parsed(name, _foreign(path, name))) is not None)
-        return
-    for name in names:
-        process = process_of(name)
-        if process is None:
-            continue
-        content = None
-        with suppress(OSError):
-            if process.is_alive:
-                content = folder.read(name)
-            elif is_own and _is_of_this_host(folder.read(name)):
-                folder.remove(name)
+            names = os.listdir(path) if foreign else []
+        contents = {name: _foreign(path, name) for name in names}
+    for name, content in contents.items():
         found = _parsed(name, content)
         if found is not None:
             yield found
+
+
+def _content(folder: StateFolder, name: str) -> bytes | None:
+    """That of a living process; the file of a dead one is removed."""
+    process = process_of(name)
+    with suppress(OSError):
+        if process is not None and process.is_alive:
+            return folder.read(name)
+        if process is not None and _is_of_this_host(folder.read(name)):
+            folder.remove(name)
+    return None
 
 
 def _foreign(path: str, name: str) -> bytes | None:
@@ -103,7 +103,8 @@ def _parsed(name: str, content: bytes | None) -> Governed | None:
     if process is None or not process.is_alive or said.get("version") != VERSION or not _is_here(said):
         return None
     # A process that has become another program keeps its id and its beginning.
-    if said.get("command") and said["command"] != command_of(process.pid):
+    images = {str(said.get("image", "")), image_of(process.pid)}
+    if len(images) > 1 and not images & {"", "0"}:
         return None
     return Governed(process, said)
 

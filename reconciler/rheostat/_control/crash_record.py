@@ -28,35 +28,41 @@ class CrashRecord:
         self._of_service = f"start-{owner(identity)}-"
         self._scribe = scribe
         self._me = ProcessId.of(identity.pid)
-        self._name = f"{self._of_service}{self._me.pid}-{self._me.began}.json"
-        self._is_open = False
+        self._number = 0
+        self._open = ""
+        """The file of the session that runs."""
         self._forgotten: set[str] = set()
+        self.trouble: OSError | None = None
+        """Why the last start has no file."""
 
     def starting(self, start: Callable[[], _Result], settings: Mapping[str, Value]) -> Callable[[], _Result]:
         """For the call's thread: the file has to be there before the profiler may crash the process."""
         parent = ProcessId.of(os.getppid())
         note = {"settings": dict(settings), "parent": parent, "boot": boot(), "oom_kills": oom_kills()}
 
+        # Each start has a file of its own: that of the last one may be yet to be removed.
+        self._number += 1
+        name = f"{self._of_service}{self._me.pid}-{self._me.began}-{self._number}.json"
+
         def call() -> _Result:
-            with suppress(OSError):
-                self._folder.write(self._name, json.dumps(note).encode())
-                self._is_open = True
+            try:
+                self._folder.write(name, json.dumps(note).encode())
+                self._open, self.trouble = name, None
+            except OSError as error:
+                self.trouble = error
             return start()
 
         return call
 
     def close(self) -> None:
         """The session has lasted, or has been ended."""
-        if self._is_open:
-            self._is_open = False
-            self._scribe.do(lambda: self._folder.remove(self._name))
+        if self._open:
+            self._remove(self._open)
+            self._open = ""
 
     def crashes(self) -> list[Mapping[str, Value]]:
-        """The settings of each session that a process has died of, as it seems. Empty if it cannot be told."""
-        try:
-            return [settings for _, settings in self._dead()]
-        except OSError:
-            return []
+        """The settings of each session that a process has died of, as it seems. Raises OSError."""
+        return [settings for _, settings in self._dead()]
 
     def forget(self, settings: Mapping[str, Value] | None = None) -> None:
         """Those with these settings, or all."""
@@ -67,6 +73,7 @@ class CrashRecord:
 
     def _dead(self) -> list[tuple[str, Mapping[str, Value]]]:
         names = [each for each in self._folder.names() if each.startswith(self._of_service)]
+        self._forgotten.intersection_update(names)
         dead = [each for each in names if each not in self._forgotten and not _process_of(each).is_alive]
         for name in dead[_MOST:]:
             self._remove(name)
@@ -80,7 +87,7 @@ class CrashRecord:
             parent = ProcessId(int(note["parent"][0]), str(note["parent"][1]))
             settings: Mapping[str, Value] = dict(note["settings"])
             is_blamed = note["boot"] == boot() and parent.is_alive and note["oom_kills"] >= oom_kills()
-        except (ValueError, TypeError, KeyError, IndexError):
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
             is_blamed = False
         if is_blamed:
             return settings
@@ -93,5 +100,5 @@ class CrashRecord:
 
 
 def _process_of(name: str) -> ProcessId:
-    pid, _, began = name.rpartition(".")[0].split("-", 2)[2].partition("-")
-    return ProcessId(int(pid) if pid.isdigit() else -1, began)
+    pid, _, rest = name.rpartition(".")[0].split("-", 2)[2].partition("-")
+    return ProcessId(int(pid) if pid.isdecimal() else -1, rest.partition("-")[0])

@@ -411,8 +411,8 @@ class Loop:
 def _budget_status(spending: Spending | None) -> BudgetStatus | None:
     if spending is None:
         return None
-    cost = 0.0 if spending.rate is None and spending.used == spending.used_since else spending.cost
-    return BudgetStatus(spending.budget.share, cost, max(0.0, spending.level / spending.budget.most), spending.used)
+    left = max(0.0, spending.level / spending.budget.most)
+    return BudgetStatus(spending.budget.share, spending.cost, left, spending.used)
 
 
 def _in_words(settings: Mapping[str, Value]) -> str:

@@ -59,5 +59,5 @@ class SessionRecord:
         try:
             found = json.loads(self._folder.read(self._name) or b"null")
             return Since(float(found["since"]), found["session_id"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             return None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from rheostat._contract.identity import Identity
@@ -121,7 +121,7 @@ class Survey:
     def facts(self, seen: Seen, now: float, *, runs: bool, rate: Value | None) -> Facts:
         """`runs` tells whether there is a session, `rate` is its rate, if its cost grows with one."""
         if self._crashes is not None and not runs:
-            self._known = tuple(self._crashes.crashes())
+            self._known = self._known_crashes(self._crashes)
         used = self._used()
         self._grown = self._meter.grown if self._meter is not None and runs else None
         return Facts(
@@ -158,14 +158,14 @@ class Survey:
     def decided(self, before: Verdict, verdict: Verdict, now: float) -> None:
         """Leave word of it."""
         since, session_id = verdict.memory.enabled_since, verdict.memory.session_id
-        if self._sessions is not None and (since, session_id) != before.memory[1:3]:
+        is_news = (since, session_id) != (before.memory.enabled_since, before.memory.session_id)
+        if self._sessions is not None and is_news:
             self._sessions.keep(None if since is None else self._wall() - (now - since), session_id)
         is_known = verdict.decided_by is None or verdict.decided_by.kind not in ("source", "lease")
         if self._crashes is not None and self._may_forget and is_known and not verdict.flags_say_on:
             self._crashes.forget()
         self._may_forget = (self._may_forget and not is_known) or verdict.flags_say_on
-        if self._scribe.trouble and (self._sessions is not None or self._crashes is not None):
-            self._complain("what happens is not known to the processes that come after this one", self._scribe.trouble)
+        self._say_trouble()
 
     def starting(self, start: Callable[[], _Result], settings: Mapping[str, Value]) -> Callable[[], _Result]:
         """The call that starts a session, with what has to be done in its thread."""
@@ -183,6 +183,7 @@ class Survey:
         """A session has begun, and will have lasted in `within` seconds."""
         if self._crashes is not None:
             self._settings, self._settles_at = settings, now + within
+            self._say_trouble()
 
     def step(self, now: float) -> None:
         if now >= self._settles_at and self._crashes is not None:
@@ -212,9 +213,25 @@ class Survey:
         self._journal.once("not_measured", text, about="budget")
         return None
 
-    def _complain(self, outcome: str, error: OSError | str) -> None:
-        text = f"the state folder cannot be used: {error}; {outcome}; the service is not affected"
-        self._journal.complain("state_unusable", self._journal.clean(text), about=f"state: {outcome}")
+    def _known_crashes(self, record: "CrashRecord") -> tuple[Mapping[str, Value], ...]:
+        try:
+            return tuple(record.crashes())
+        except OSError as error:
+            self._complain("starts that processes have not survived are not known", error)
+            return ()
+
+    def _say_trouble(self) -> None:
+        """Where more than the rows of `rheostat status` depends on the folder."""
+        if self._sessions is None and self._crashes is None:
+            return
+        trouble = self._scribe.trouble or (None if self._crashes is None else self._crashes.trouble)
+        if trouble is not None:
+            self._complain("what happens is not known to the processes that come after this one", trouble)
+
+    def _complain(self, outcome: str, error: BaseException) -> None:
+        why = self._journal.describe(error)
+        text = f"the state folder cannot be used: {why}; {outcome}; the service is not affected"
+        self._journal.complain("state_unusable", text, about=f"state: {outcome}")
 
 
 def _as_rate(value: Value | None) -> float | None:
@@ -237,10 +254,9 @@ def _crash_record(folder: StateFolder, identity: Identity, scribe: Scribe) -> "C
 
 
 def _permits(folder: StateFolder, means: Means) -> "Permits":
-    from rheostat._host.permits import Permits
+    from rheostat._host.permits import FILE, Permits, opened_for_all
 
     shared = means.policy.per_host.dir
-    if shared is None:
-        with suppress(OSError):
-            folder.make()
-    return Permits(shared or folder.path, means.wall)
+    # One that belongs to somebody else is refused, unless it is shared on purpose.
+    opens = partial(folder.opened_for_locks, FILE) if shared is None else partial(opened_for_all, shared)
+    return Permits(opens, means.wall)

@@ -51,10 +51,10 @@ class Spending(NamedTuple):
     cap: float = math.inf
 
     @property
-    def cost(self) -> float:
-        """Cores that the session takes; one as long as that is not known."""
+    def cost(self) -> float | None:
+        """Cores that the session takes; None as long as that is not known."""
         lasted = self.at - self.since
-        return (self.used - self.used_since) / lasted if lasted >= _KNOWN_AFTER else 1.0
+        return (self.used - self.used_since) / lasted if lasted >= _KNOWN_AFTER else None
 
 
 def spent(before: Spending | None, budget: Budget, now: float, used: float, rate: float | None) -> Spending:
@@ -84,5 +84,7 @@ def look_again(spending: Spending, *, runs: bool) -> float:
         return spending.at + (budget.most - spending.level) / budget.share
     if not runs:
         return math.inf
-    soonest = left / min(1.0, spending.cost * _MARGIN) if spending.cost else math.inf
+    # As long as it is not known it may be a whole core.
+    most = 1.0 if spending.cost is None else min(1.0, spending.cost * _MARGIN)
+    soonest = left / most if most else math.inf
     return spending.at + min(_LATEST, max(_SOONEST, soonest))

@@ -5,7 +5,8 @@ import posix
 from typing import Final, NamedTuple
 
 _START_TIME: Final = 19
-"""The field of /proc/PID/stat after the command's name, whatever that is."""
+_STACK: Final = 25
+"""Fields of /proc/PID/stat after the command's name, whatever that is: when it began, and where its stack does."""
 
 
 class ProcessId(NamedTuple):
@@ -34,11 +35,22 @@ class ProcessId(NamedTuple):
         return True
 
 
+def image_of(pid: int) -> str:
+    """What tells the program that a process runs from the one that it has become since: each has a stack of its own.
+
+    Its command line does not: servers write over theirs. "0", or empty, where that cannot be told.
+    """
+    return _field(pid, _STACK)
+
+
 def _began(pid: int) -> str:
-    text = read_text(f"/proc/{pid}/stat")
-    fields = text.rpartition(")")[2].split()
+    return _field(pid, _START_TIME)
+
+
+def _field(pid: int, number: int) -> str:
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     # One that has ended, and that nobody has asked for yet, is still listed.
-    return fields[_START_TIME] if len(fields) > _START_TIME and fields[0] not in ("Z", "X") else ""
+    return fields[number] if len(fields) > number and fields[0] not in ("Z", "X") else ""
 
 
 def boot() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-_FILE: Final = "rheostat-per-host.lock"
+FILE: Final = "rheostat-per-host.lock"
 _QUEUE: Final = 1 << 20
 """Where in the file the queue begins; the permits are the bytes before it. No byte is ever written."""
 _LATEST: Final = 1 << 50
@@ -26,9 +26,9 @@ class Permits:
     own: no child of a fork inherits them. The folder has to be on a file system of this host.
     """
 
-    def __init__(self, folder: str, wall: Callable[[], float]) -> None:
-        """`wall` gives seconds of the wall clock."""
-        self._path = os.path.join(folder, _FILE)
+    def __init__(self, open_file: Callable[[], int], wall: Callable[[], float]) -> None:
+        """`open_file` gives the descriptor of the file, or raises OSError; `wall` seconds of the wall clock."""
+        self._open_file = open_file
         self._wall = wall
         self._file = -1
         self._slot: int | None = None
@@ -103,8 +103,9 @@ class Permits:
         return False
 
     def _lock(self, first: int, length: int, kind: int = fcntl.LOCK_EX) -> bool:
+        file = self._opened()
         try:
-            fcntl.lockf(self._opened(), kind | fcntl.LOCK_NB, length, first)
+            fcntl.lockf(file, kind | fcntl.LOCK_NB, length, first)
         except (BlockingIOError, PermissionError):
             return False
         return True
@@ -115,8 +116,15 @@ class Permits:
     def _opened(self) -> int:
         # It stays open: to close any descriptor of the file would release all of the process's locks on it.
         if self._file < 0:
-            self._file = posix.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
-            # Whatever the umask: processes of other users are to be counted, too.
-            with suppress(OSError):
-                posix.fchmod(self._file, _MODE)
+            self._file = self._open_file()
         return self._file
+
+
+def opened_for_all(folder: str) -> int:
+    """The descriptor of the file in a folder that processes of several users share. Raises OSError."""
+    path = os.path.join(folder, FILE)
+    file = posix.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+    # Whatever the umask: processes of other users are to be counted, too.
+    with suppress(OSError):
+        posix.fchmod(file, _MODE)
+    return file

@@ -23,8 +23,8 @@ class Scribe:
         self._lock = native.allocate_lock()
         self._works = False
         self._bell = native.Wake()
-        self.trouble = ""
-        """The OSError of the last job, if it raised one."""
+        self.trouble: BaseException | None = None
+        """What was wrong with the last job, if it raised."""
 
     @property
     def is_idle(self) -> bool:
@@ -41,17 +41,24 @@ class Scribe:
             self._works = True
         try:
             current().start(self._work, THREAD_NAME)
-        except RuntimeError:
-            # At the end of the process, or of what it may have of threads.
-            self._bell.ring()
-            self._work()
+        except RuntimeError as error:
+            # At the end of the process, or of what it may have of threads: the next job tries again.
+            self._works = False
+            self.trouble = error
 
     def flush(self, seconds: float) -> None:
-        """Wait until all that is to be done by now has been, `seconds` at most."""
+        """Wait until all that is to be done by now has been, `seconds` at most; not at all where there is no thread."""
         gate = native.Gate()
         self.do(gate.open)
         self._bell.ring()
-        gate.wait(seconds)
+        if self._works:
+            gate.wait(seconds)
+
+    def finish(self, seconds: float) -> None:
+        """The same, for a thread that may hang: where there is no other it does the work itself."""
+        self.flush(seconds)
+        if not self._works:
+            self._work()
 
     def _work(self) -> None:
         # Changes come together. And a host that forks because of one, without telling CPython, hangs its child if a
@@ -67,6 +74,7 @@ class Scribe:
                 # A file is some system calls, after each of which a thread that computes is waited for.
                 with hastened():
                     job()
-                self.trouble = ""
-            except OSError as error:
-                self.trouble = str(error)
+                self.trouble = None
+            # Whatever it is, it must neither end this thread nor reach the host.
+            except BaseException as error:
+                self.trouble = error

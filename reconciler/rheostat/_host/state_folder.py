@@ -63,6 +63,14 @@ class StateFolder:
         finally:
             posix.close(folder)
 
+    def opened_for_locks(self, name: str) -> int:
+        """The descriptor of a file, made if it is not there, whose locks alone are of interest."""
+        folder = self._open()
+        try:
+            return posix.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        finally:
+            posix.close(folder)
+
     def remove(self, name: str) -> None:
         """Nothing, if there is no such file."""
         folder = self._open()

@@ -85,6 +85,8 @@ class Controller:
         self._policy = config.policy
         self._observers = observers
         self._journal = journal
+        # Those of a parent are not for its child.
+        journal.metrics = None
         self._exits = exits
         self._fork = fork
         self._has_settled = fork is None
@@ -167,8 +169,9 @@ class Controller:
         # Whatever the application's threads are, none has to run any more.
         if self._begins_to_close():
             self._ended.wait(max(0.0, self._exit_by - now))
-        if self._loop is None:
-            self._remove_status()
+        if self._loop is None and self._files is not None:
+            self._files.remove()
+            self._files.scribe.flush(max(0.0, min(_WRITTEN, self._exit_by - time.monotonic())))
         current().flush()
         FORKS.end(max(0.0, self._exit_by - time.monotonic()))
 
@@ -268,7 +271,7 @@ class Controller:
             self._meters.on_snapshot(last._replace(closed=True))
         if self._files is not None:
             self._files.remove()
-            self._files.scribe.flush(_WRITTEN)
+            self._files.scribe.finish(_WRITTEN)
 
     def _begin_in_this_process(self) -> None:
         """Leave a forked child alone for a moment, then say that it begins."""

@@ -43,12 +43,12 @@ SourceStatus.__module__ = "rheostat"
 class BudgetStatus(NamedTuple):
     """What profiling may use and uses: `share` and `cost` are of one core, `left` is a part of the burst.
 
-    `used` is in seconds of processor time, of all sessions.
+    `cost` is None as long as it is not known, `used` is in seconds of processor time, of all sessions.
     As of the last look, some seconds ago at most.
     """
 
     share: float
-    cost: float
+    cost: float | None
     left: float
     used: float = 0.0
 

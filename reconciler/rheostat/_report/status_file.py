@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rheostat._host.living import ProcessId, boot, namespace, read_text
+from rheostat._host.living import ProcessId, boot, image_of, namespace, read_text
 from rheostat._host.scribe import Scribe
 from rheostat._host.state_folder import StateFolder
 from rheostat._report.status import Snapshot
@@ -71,6 +71,7 @@ class StatusFile:
             "began": self._process.began,
             "boot": boot(),
             "namespace": namespace(),
+            "image": image_of(self._process.pid),
             "command": command_of(self._process.pid),
             **self._who,
         }
