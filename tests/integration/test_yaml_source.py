@@ -433,6 +433,17 @@ def test_poll_interval_has_a_least() -> None:
     assert {"poll_interval": "at least 10ms"} == raised.value.expected
 
 
+@pytest.mark.parametrize("written", [-60, 60])
+def test_a_file_that_was_not_written_within_its_greatest_age_is_no_answer(resting: Path, written: int) -> None:
+    """Neither one of long ago nor one of the future, whose writer may be dead as well."""
+    options = YamlFileOptions(path=FilePath(str(resting)), max_age=Duration(30.0))
+    source = YamlFileSource(options, Identity("shop", "here", {}, 1))
+    assert {"rate": 1} == dict(source.read(WANTED).values)
+    moment = time.time() + written
+    os.utime(resting, (moment, moment))
+    assert f"{resting}: it was not written within max_age (30 s)" in why_unavailable(source)
+
+
 # A file that cannot be used
 
 

@@ -227,6 +227,13 @@ def test_the_time_before_a_session_is_no_part_of_its_cost() -> None:
     assert pytest.approx(3.6) == spent(off, BUDGET, 9000.0, 0.5, None).cap
 
 
+def test_the_cost_of_a_session_is_known_after_its_first_second() -> None:
+    """And is unknown before, however much it used."""
+    spending = spent(None, BUDGET, 10.0, 1.0, None)
+    assert None is spent(spending, BUDGET, 10.5, 1.02, None).cost
+    assert pytest.approx(0.05) == spent(spending, BUDGET, 12.0, 1.1, None).cost
+
+
 def test_what_the_budget_takes_from_the_rate_is_an_adjustment() -> None:
     """With the backend's least rate as its end; without a measurement nothing is taken."""
     rate = Setting("rate", int, 100, limits=(Limits("hard limit", 1, 1000),))
