@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Backend,
         BackendError,
         Estimating,
+        Forgoing,
         Health,
         Parameter,
         PermanentError,
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from rheostat._contract.options import Duration, FilePath, InvalidOptions
     from rheostat._contract.secret import Secret, Url
     from rheostat._contract.threaded_source import ThreadedSource
-    from rheostat._contract.values import Value
+    from rheostat._contract.values import Bytes, Value
+    from rheostat._host.execution import start_native
     from rheostat._host.fork_warnings import silence_on_fork
     from rheostat._host.forks import hold_off_forks
     from rheostat._host.native import green_threads
+    from rheostat._host.pprof import parse_pprof
+    from rheostat._host.profile_folder import ProfileFolder
     from rheostat._host.vendor import import_vendor
     from rheostat._host.vendor_log import VendorLog
     from rheostat._report.sinks import plugin_log
@@ -38,10 +42,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Backend",
     "BackendError",
+    "Bytes",
     "Duration",
     "Estimating",
     "FilePath",
     "FlagSource",
+    "Forgoing",
     "Health",
     "HostObject",
     "Identity",
@@ -51,6 +57,7 @@ __all__ = [
     "Parameter",
     "PermanentError",
     "Probing",
+    "ProfileFolder",
     "Reachable",
     "Reading",
     "Remarking",
@@ -67,15 +74,17 @@ __all__ = [
     "import_vendor",
     "is_inherited",
     "parse_flags",
+    "parse_pprof",
     "plugin_log",
     "silence_on_fork",
+    "start_native",
 ]
 
 _MODULES = {
     "_config.flagfile": ["flag_names", "parse_flags"],
     "_contract.backend": [
-        "Backend", "BackendError", "Estimating", "Health", "Parameter", "PermanentError", "Probing", "Reachable",
-        "Remarking", "TemporaryError",
+        "Backend", "BackendError", "Estimating", "Forgoing", "Health", "Parameter", "PermanentError", "Probing",
+        "Reachable", "Remarking", "TemporaryError",
     ],
     "_contract.flagsource": ["FlagSource", "KnowsFlags", "NotReady", "Reading", "SourceUnavailable"],
     "_contract.hostobject": ["HostObject", "is_inherited"],
@@ -83,10 +92,13 @@ _MODULES = {
     "_contract.options": ["Duration", "FilePath", "InvalidOptions"],
     "_contract.secret": ["Secret", "Url"],
     "_contract.threaded_source": ["ThreadedSource"],
-    "_contract.values": ["Value"],
+    "_contract.values": ["Bytes", "Value"],
+    "_host.execution": ["start_native"],
     "_host.fork_warnings": ["silence_on_fork"],
     "_host.forks": ["hold_off_forks"],
     "_host.native": ["green_threads"],
+    "_host.pprof": ["parse_pprof"],
+    "_host.profile_folder": ["ProfileFolder"],
     "_host.vendor": ["import_vendor"],
     "_host.vendor_log": ["VendorLog"],
     "_report.sinks": ["plugin_log"],

@@ -88,7 +88,7 @@ def test_an_unknown_kind_lists_those_there_are_and_the_nearest(
         BACKENDS.resolve("pyroscop")
     error = caught.value
     assert ("'pyroscop'", "did you mean 'pyroscope'?") == (error.found, error.hint)
-    assert "one of noop, parca, pyroscope, or package.module:Class" == error.expected
+    assert "one of datadog, files, noop, otlp, parca, pyroscope, sentry, or package.module:Class" == error.expected
     assert all(part in str(error) for part in (error.found, error.expected, error.hint))
 
 
@@ -128,7 +128,7 @@ def test_a_name_that_leads_nowhere_is_one_error(write_module: Callable[[str], No
 
 def test_a_missing_vendor_is_told_with_the_command_that_installs_it() -> None:
     """The extra to install is printed exactly, and what is installed is not complained about."""
-    missing = BuiltIn("acme:Profiler", vendor="no_such_vendor_sdk", extra="acme").missing()
+    missing = BuiltIn("acme:Profiler", vendors=("yaml", "no_such_vendor_sdk"), extra="acme").missing()
     assert "the package 'no_such_vendor_sdk' is not installed: pip install 'rheostat[acme]'" == missing
-    assert BuiltIn("acme:Profiler", vendor="yaml", extra="acme").missing() is None
+    assert BuiltIn("acme:Profiler", vendors=("yaml",), extra="acme").missing() is None
     assert BuiltIn("acme:Profiler").missing() is None

@@ -59,7 +59,8 @@ def plan(config: Config, width: int | None = None) -> Plan:
     settings = columns(_HEAD, list(_rows(wiring.rules, reading, others)), width)
     deciders = columns(_DECIDERS, list(_said(considered(wiring.rules, config.policy, facts, Memory()))), width)
     finding = bool(verdict.adjustments or seen.killed or silent)
-    remarks = [*_remarks(wiring.backend.cls, verdict), *_too_small_a_budget(wiring.rules, verdict)]
+    idle = [shorten(f"{name} has no effect: {why}", LONGEST_LINE) for name, why in wiring.rules.without_effect.items()]
+    remarks = [*idle, *_remarks(wiring.backend.cls, verdict), *_too_small_a_budget(wiring.rules, verdict)]
     return Plan([*settings, "", *deciders, "", *silent, _in_words(config, verdict), *remarks], finding)
 
 

@@ -1,7 +1,7 @@
 """The configuration: one YAML file for each deployment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
@@ -296,15 +296,24 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
         return compile_rules(sections.enabled, sections.settings, None, "", decoder, known=False)
     kind = sections.backend.kind
     try:
-        rules = compile_rules(sections.enabled, sections.settings, backend.cls.parameters, kind, decoder)
-        grows = getattr(backend.cls, "cost_grows_with", "")
-        rules = rules and rules._replace(rate=grows, estimate=getattr(backend.cls, "estimate", None))
+        idle: Mapping[str, str] = getattr(backend.cls, "without_effect", {})
+        parameters = backend.cls.parameters
+        rules = compile_rules(sections.enabled, sections.settings, parameters, kind, decoder, without_effect=idle)
+        rules = rules and rules._replace(
+            rate=getattr(backend.cls, "cost_grows_with", ""),
+            estimate=getattr(backend.cls, "estimate", None),
+            without_effect={name: idle[name] for name in _configured(sections.settings) if name in idle},
+        )
         return rules and with_tunables(rules, sections.tunables, sections.policy, decoder)
     except TooManyProblems:
         raise
     except Exception as error:
         _blame_plugin(sections.backend, error, "parameters that map names to rheostat.plugins.Parameter", decoder)
         return None
+
+
+def _configured(settings: Node | None) -> Iterable[str]:
+    return settings.entries if isinstance(settings, MappingNode) else ()
 
 
 def _blame_plugin(section: Section, error: Exception, expected: str, decoder: Decoder) -> None:

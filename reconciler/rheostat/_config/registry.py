@@ -11,20 +11,21 @@ from rheostat._host.vendor import foreign_build, reinstall
 
 
 class BuiltIn(NamedTuple):
-    """A plug-in that ships with Rheostat: where it is, and the vendor package and extra that it needs, if any."""
+    """A plug-in that ships with Rheostat: where it is, the vendors' packages that it needs, and the extra with them."""
 
     target: str
-    vendor: str | None = None
-    extra: str | None = None
+    vendors: tuple[str, ...] = ()
+    extra: str = ""
 
     def missing(self) -> str | None:
-        """The advice if the vendor package is not installed for this Python, found out without importing it."""
-        if self.vendor is None:
-            return None
-        if importlib.util.find_spec(self.vendor) is not None:
-            foreign = foreign_build(self.vendor)
+        """The advice if a vendor's package is not installed for this Python, found out without importing it."""
+        return next(filter(None, map(self._missing, self.vendors)), None)
+
+    def _missing(self, vendor: str) -> str | None:
+        if importlib.util.find_spec(vendor) is not None:
+            foreign = foreign_build(vendor)
             return f"{foreign}: {reinstall(f'rheostat[{self.extra}]')}" if foreign else None
-        return f"the package {self.vendor!r} is not installed: pip install 'rheostat[{self.extra}]'"
+        return f"the package {vendor!r} is not installed: pip install 'rheostat[{self.extra}]'"
 
 
 class Family(NamedTuple):
@@ -120,17 +121,13 @@ SOURCES: Final = Family(
     group="rheostat.flagsources",
     builtins={
         "env": BuiltIn("rheostat_flagsources.env:EnvSource"),
-        "growthbook": BuiltIn(
-            "rheostat_flagsources.growthbook:GrowthBookSource", vendor="growthbook", extra="growthbook"
-        ),
-        "http": BuiltIn("rheostat_flagsources.http.source:HttpSource", vendor="urllib3", extra="http"),
-        "launchdarkly": BuiltIn(
-            "rheostat_flagsources.launchdarkly:LaunchDarklySource", vendor="ldclient", extra="launchdarkly"
-        ),
-        "ofrep": BuiltIn("rheostat_flagsources.http.ofrep:OfrepSource", vendor="urllib3", extra="http"),
-        "openfeature": BuiltIn(
-            "rheostat_flagsources.openfeature:OpenFeatureSource", vendor="openfeature", extra="openfeature"
-        ),
+        "growthbook": BuiltIn("rheostat_flagsources.growthbook:GrowthBookSource", ("growthbook",), "growthbook"),
+        "http": BuiltIn("rheostat_flagsources.http.source:HttpSource", ("urllib3",), "http"),
+        "launchdarkly": BuiltIn("rheostat_flagsources.launchdarkly:LaunchDarklySource", ("ldclient",), "launchdarkly"),
+        "ofrep": BuiltIn("rheostat_flagsources.http.ofrep:OfrepSource", ("urllib3",), "http"),
+        "openfeature": BuiltIn("rheostat_flagsources.openfeature:OpenFeatureSource", ("openfeature",), "openfeature"),
+        "redis": BuiltIn("rheostat_flagsources.redis:RedisSource", ("redis",), "redis"),
+        "unleash": BuiltIn("rheostat_flagsources.unleash:UnleashSource", ("UnleashClient",), "unleash"),
         "yaml": BuiltIn("rheostat_flagsources.yaml_file:YamlFileSource"),
     },
     needs=("Options", "open", "read", "close"),
@@ -142,10 +139,12 @@ BACKENDS: Final = Family(
     section="backend",
     group="rheostat.backends",
     builtins={
+        "datadog": BuiltIn("rheostat_backends.datadog:DatadogBackend", ("ddtrace",), "datadog"),
+        "files": BuiltIn("rheostat_backends.pyroscope.files:FilesBackend", ("pyroscope",), "files"),
         "noop": BuiltIn("rheostat_backends.noop:NoopBackend"),
-        "pyroscope": BuiltIn(
-            "rheostat_backends.pyroscope.backend:PyroscopeBackend", vendor="pyroscope", extra="pyroscope"
-        ),
+        "otlp": BuiltIn("rheostat_backends.pyroscope.otlp:OtlpBackend", ("pyroscope", "opentelemetry.proto"), "otlp"),
+        "pyroscope": BuiltIn("rheostat_backends.pyroscope.backend:PyroscopeBackend", ("pyroscope",), "pyroscope"),
+        "sentry": BuiltIn("rheostat_backends.sentry:SentryBackend", ("sentry_sdk",), "sentry"),
     },
     needs=("Options", "parameters", "start", "stop"),
 )

@@ -1,7 +1,7 @@
 """The JSON Schema of a configuration, made from the same types that it is decoded by."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from inspect import getdoc
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -48,7 +48,7 @@ def schema() -> Schema:
     properties["enabled"] = _setting(Parameter(bool, False))
     properties["settings"] = {"type": ["object", "null"], "additionalProperties": _setting(None)}
     tuned = [
-        _if_kind("backend", kind, {"settings": _settings(cls.parameters)})
+        _if_kind("backend", kind, {"settings": _settings(cls.parameters, getattr(cls, "without_effect", ()))})
         for kind, cls in backends.items()
         if cls.parameters is not None
     ]
@@ -109,10 +109,11 @@ def _if_kind(section: str, kind: str, properties: Schema) -> Schema:
     }
 
 
-def _settings(parameters: Mapping[str, Parameter]) -> Schema:
+def _settings(parameters: Mapping[str, Parameter], without_effect: Iterable[str]) -> Schema:
+    known = {**dict.fromkeys(without_effect), **parameters}
     return {
         "type": ["object", "null"],
-        "properties": {name: _setting(parameter) for name, parameter in parameters.items()},
+        "properties": {name: _setting(parameter) for name, parameter in known.items()},
         "additionalProperties": False,
     }
 

@@ -1,6 +1,6 @@
 """From the ``enabled`` and ``settings`` sections to rules, held against what the backend lets be tuned."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -34,11 +34,15 @@ def compile_rules(
     decoder: Decoder,
     *,
     known: bool = True,
+    without_effect: Collection[str] = (),
 ) -> Rules | None:
-    """The rules, or None with the problems noted. `known` is False if the backend's class could not be found."""
+    """The rules, or None with the problems noted. `known` is False if the backend's class could not be found.
+
+    Settings `without_effect` are no part of the rules; what is wrong with them as they stand is noted all the same.
+    """
     compiler = _Compiler(decoder, backend)
     switch = compiler.setting(ENABLED, ENABLED, enabled, Parameter(bool, False))
-    tuned = compiler.settings(settings, parameters, known)
+    tuned = compiler.settings(settings, parameters, known, without_effect)
     if switch is None or None in tuned:
         return None
     rules = Rules(enabled=switch, settings=tuple(each for each in tuned if each is not None))
@@ -71,14 +75,22 @@ class _Compiler:
         self.backend = backend
 
     def settings(
-        self, node: Node | None, parameters: Mapping[str, Parameter] | None, known: bool
+        self,
+        node: Node | None,
+        parameters: Mapping[str, Parameter] | None,
+        known: bool,
+        without_effect: Collection[str],
     ) -> list[Setting | None]:
         if node is None or (isinstance(node, Scalar) and node.value() is None):
             return []
         if not isinstance(node, MappingNode):
             self.decoder.fail(node, "settings", "a mapping")
             return [None]
-        return [self._named(name, entry, parameters, known) for name, entry in node.entries.items()]
+        idle = {name for name in without_effect if name not in (parameters or {})}
+        for name in idle.intersection(node.entries):
+            self.setting(name, f"settings.{shown_key(name)}", node.entries[name].node, None)
+        named = {name: entry for name, entry in node.entries.items() if name not in idle}
+        return [self._named(name, entry, parameters, known) for name, entry in named.items()]
 
     def _named(
         self, name: str, entry: Entry, parameters: Mapping[str, Parameter] | None, known: bool

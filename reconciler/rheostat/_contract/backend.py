@@ -104,6 +104,21 @@ Remarking.__module__ = "rheostat.plugins"
 
 
 @runtime_checkable
+class Forgoing(Protocol):
+    """The part of a backend beside `Backend` that knows settings of other profilers which it cannot honour.
+
+    A configuration that is made for one of these stays valid with it, and its flags may change: no session is started
+    anew for them, and `start` is not given them.
+    """
+
+    without_effect: ClassVar[Mapping[str, str]]
+    """By setting, one sentence on why it has none; ``rheostat plan`` prints those that are configured."""
+
+
+Forgoing.__module__ = "rheostat.plugins"
+
+
+@runtime_checkable
 class Estimating(Protocol):
     """The part of a backend beside `Backend` that can tell beforehand what a session will cost."""
 

@@ -12,7 +12,18 @@ LONGEST_TEXT: Final = 1024
 
 
 class Bytes(int):
-    """The kind of a value that is a size: a number of bytes, or one with a unit, like 50MiB."""
+    """The kind of a value that is a size: a number of bytes, or one with a unit, like 50MiB; of an option, too."""
+
+    @classmethod
+    def from_text(cls, text: str) -> "Bytes":
+        """Raises ValueError with what was expected."""
+        try:
+            return cls(_read_bytes(int(text) if is_whole(text.strip(), _MOST_DIGITS) else text))
+        except Unreadable:
+            raise ValueError(_WORDS[cls]) from None
+
+
+Bytes.__module__ = "rheostat.plugins"
 
 
 class Percent(float):

@@ -69,6 +69,8 @@ class Rules(NamedTuple):
     """The setting with which the cost of a session grows, if there is one."""
     estimate: Callable[[Mapping[str, Value], int], float] | None = None
     """The backend's guess at the share of a core that a session takes, by its settings and the process's threads."""
+    without_effect: Mapping[str, str] = MappingProxyType({})
+    """The configured settings that the backend does not honour, and why."""
 
     @property
     def all(self) -> tuple[Setting, ...]:

@@ -97,6 +97,26 @@ class Threads(Execution):
 THREADS = Threads()
 
 
+def start_native(body: Callable[[], None], name: str) -> Callable[[float], bool]:
+    """Run it in a native daemon thread, also where gevent or eventlet has put green ones in the place of threads.
+
+    Gives what waits for its end, so many seconds at most, and tells whether it has ended. `body` raises nothing, and
+    waits for no green thread: its sockets are those of `_socket`, its files those of `open`.
+
+    Raises RuntimeError if there is no thread to be had.
+    """
+    ended = native.Gate()
+
+    def run() -> None:
+        try:
+            body()
+        finally:
+            ended.open()
+
+    current().start(run, name)
+    return ended.wait
+
+
 def current() -> Execution:
     """That of this process now: the application may put green threads in the place of native ones at any time."""
     library = native.green_threads()

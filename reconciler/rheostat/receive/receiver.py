@@ -8,7 +8,6 @@ It needs the `protobuf` package, and answers `POST /push.v1.PusherService/Push` 
 """
 
 import functools
-import re
 import socketserver
 import sys
 import threading
@@ -20,8 +19,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
+
+from rheostat._host.pprof import Messages, parse_pprof
 
 CPU = "cpu/nanoseconds"
 PUSH_PATH = "/push.v1.PusherService/Push"
@@ -31,21 +31,12 @@ Pages = Callable[[str], tuple[str, bytes] | None]
 _Answer = Callable[[str, Mapping[str, str], bytes], tuple[int, str]]
 _MAX_BYTES = 64 * 2**20
 _MALFORMED = (DecodeError, LookupError, ValueError, zlib.error)
-# message: "field=number:type", with * for repeated. Only what is read: protobuf skips the other fields.
-# Push, Series, LabelPair and RawProfile are Pyroscope's push.proto; the others are pprof's profile.proto.
-_SCHEMA = {
+# Pyroscope's push.proto.
+_PUSH = {
     "Push": "series=1:*Series",
     "Series": "labels=1:*LabelPair samples=2:*RawProfile",
     "LabelPair": "name=1:string value=2:string",
     "RawProfile": "raw_profile=1:bytes",
-    "Profile": "sample_type=1:*ValueType sample=2:*Sample location=4:*Location function=5:*Function"
-    " string_table=6:*string time_nanos=9:int64 duration_nanos=10:int64 period_type=11:ValueType period=12:int64",
-    "ValueType": "type=1:int64 unit=2:int64",
-    "Sample": "location_id=1:*uint64 value=2:*int64 label=3:*Label",
-    "Label": "key=1:int64 str=2:int64 num=3:int64",
-    "Location": "id=1:uint64 line=4:*Line",
-    "Line": "function_id=1:uint64",
-    "Function": "id=1:uint64 name=2:int64",
 }
 
 
@@ -266,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _decode_push(headers: Mapping[str, str], body: bytes) -> tuple[Profile, ...]:
     if str(len(body)) != headers.get("content-length"):
         raise ValueError(f"Content-Length is {headers.get('content-length')}, got {len(body)} bytes")
-    push = _parse("Push", _gunzip(body) if headers.get("content-encoding") == "gzip" else body)
+    push = _push_messages().parse("Push", _gunzip(body) if headers.get("content-encoding") == "gzip" else body)
     return tuple(
         _decode_profile(headers, {label.name: label.value for label in series.labels}, raw.raw_profile)
         for series in push.series
@@ -275,7 +266,7 @@ def _decode_push(headers: Mapping[str, str], body: bytes) -> tuple[Profile, ...]
 
 
 def _decode_profile(headers: Mapping[str, str], labels: Mapping[str, str], raw: bytes) -> Profile:
-    pprof = _parse("Profile", _gunzip(raw) if raw.startswith(b"\x1f\x8b") else raw)
+    pprof = parse_pprof(_gunzip(raw) if raw.startswith(b"\x1f\x8b") else raw)
     # A dict and not a list: an index below 0 is malformed and must not count from the end.
     text = dict(enumerate(pprof.string_table))
     functions = {function.id: text[function.name] for function in pprof.function}
@@ -311,24 +302,6 @@ def _gunzip(data: bytes) -> bytes:
     return plain
 
 
-def _parse(message: str, data: bytes) -> Any:
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(message)).FromString(data)
-
-
 @functools.cache
-def _pool() -> descriptor_pool.DescriptorPool:
-    """Build the messages in a pool of their own: the default one is the host's, where names may collide."""
-    field_type = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="push.proto", syntax="proto3")
-    for message, fields in _SCHEMA.items():
-        descriptor = file.message_type.add(name=message)
-        for name, number, star, kind in re.findall(r"(\w+)=(\d+):(\*?)(\w+)", fields):
-            field = descriptor.field.add(name=name, number=int(number))
-            field.label = field_type.LABEL_REPEATED if star else field_type.LABEL_OPTIONAL
-            if kind in _SCHEMA:
-                field.type_name = kind
-            else:
-                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return pool
+def _push_messages() -> Messages:
+    return Messages(_PUSH)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from rheostat.plugins import (
+    Bytes,
     Duration,
     FilePath,
     Health,
@@ -14,12 +15,12 @@ from rheostat.plugins import (
     InvalidOptions,
     Parameter,
     PermanentError,
+    ProfileFolder,
     TemporaryError,
     Value,
     import_vendor,
 )
 
-from .folder import Folder
 from .tracking import TRACKING
 
 _LEAST_TOTAL_SIZE: Final = 2**20
@@ -28,16 +29,16 @@ _LEAST_AGE: Final = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class MemrayOptions:
-    """The ``backend`` section: where the files go, the bytes that they may have together, and how old they may be."""
+    """The ``backend`` section: where the files go, the size that they may have together, and how old they may be."""
 
     folder: FilePath
-    max_total_size: int = 512 * 2**20
+    max_total_size: Bytes = Bytes(512 * 2**20)
     max_age: Duration = Duration(7 * 24 * 3600.0)
 
     def __post_init__(self) -> None:
         wrong = {}
         if self.max_total_size < _LEAST_TOTAL_SIZE:
-            wrong["max_total_size"] = f"bytes, {_LEAST_TOTAL_SIZE} (1 MiB) or more"
+            wrong["max_total_size"] = "1MiB or more"
         # The file of a session of another process is known to be in use by its age.
         if self.max_age < _LEAST_AGE:
             wrong["max_age"] = "1h or more"
@@ -58,7 +59,8 @@ class MemrayBackend:
 
     def __init__(self, options: MemrayOptions, identity: Identity) -> None:
         self._options = options
-        self._folder = Folder(options.folder, identity.application)
+        limits = {"max_total_size": options.max_total_size, "max_age": options.max_age}
+        self._folder = ProfileFolder(options.folder, identity.application, ".bin", **limits)
         self._file: Path | None = None
 
     def start(self, settings: Mapping[str, Value]) -> None:
@@ -91,7 +93,6 @@ class MemrayBackend:
         TRACKING.end()
         try:
             self._folder.finish(file)
-            self._folder.prune(self._options.max_total_size, self._options.max_age)
         except OSError as error:
             raise self._useless(error) from error
 

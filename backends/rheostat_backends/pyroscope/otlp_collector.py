@@ -1,0 +1,119 @@
+"""The collector's profiles service over HTTP: each request is bounded, and goes where the configuration says."""
+
+import gzip
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceResponse
+from urllib3 import PoolManager, ProxyManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from rheostat.plugins import BackendError, PermanentError, TemporaryError, Url, hold_off_forks
+
+PATH: Final = "/v1development/profiles"
+_LARGEST: Final = 64 * 1024
+"""Bytes of an answer."""
+_HINTS: Final = {
+    **dict.fromkeys((401, 403), ": are the credentials right?"),
+    **dict.fromkeys((400, 415), ": does it take the version of the profiles that opentelemetry-proto has?"),
+    **dict.fromkeys((404, 405), ": does it have a receiver for OTLP, and a pipeline for profiles?"),
+}
+
+
+class Collector:
+    """Makes no request before the first `send`, and keeps no connection between two of them."""
+
+    def __init__(self, endpoint: Url, headers: Mapping[str, str], timeout: float, ca_file: str | None) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._ca_file = ca_file
+        scheme, _, rest = endpoint.reveal().partition("://")
+        self._url = f"{scheme}://{rest.rpartition('@')[2].rstrip('/')}{PATH}"
+        self._headers = {
+            "Content-Type": "application/x-protobuf",
+            "Content-Encoding": "gzip",
+            # One that is kept until the next push is the server's to close, maybe in that very moment.
+            "Connection": "close",
+            **headers,
+        }
+        if endpoint.credentials:
+            credentials = b64encode(unquote(endpoint.credentials).encode()).decode()
+            self._headers["Authorization"] = f"Basic {credentials}"
+        self._pool: PoolManager | None = None
+
+    def send(self, request: bytes, timeout: float | None = None) -> None:
+        """Raises BackendError if it is not taken, or not all of it."""
+        timeout = self._timeout if timeout is None else min(timeout, self._timeout)
+        try:
+            status, body = self._posted(gzip.compress(request, 5), timeout)
+        # An address or a credential may be in the client's texts.
+        except (HTTPError, OSError) as error:
+            raise TemporaryError(f"{self._endpoint}: {_in_words(error, timeout)}") from None
+        if status != 200:
+            kind = PermanentError if 400 <= status < 500 and status != 429 else TemporaryError
+            raise kind(f"{self._endpoint}: HTTP {status}{_HINTS.get(status, '')}")
+        self._refuse_partial(body)
+
+    def _posted(self, content: bytes, timeout: float) -> tuple[int, bytes]:
+        until = time.monotonic() + timeout
+        self._pool = self._pool or self._new_pool()
+        # Neither retried nor redirected: the credentials are for this address only.
+        answer = self._pool.request(
+            "POST",
+            self._url,
+            body=content,
+            headers=self._headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=Timeout(total=timeout),
+        )
+        with answer:
+            body = bytearray()
+            while len(body) <= _LARGEST and (piece := answer.read1(8 * 1024)):
+                body += piece
+                if time.monotonic() > until:
+                    raise TimeoutError
+            return answer.status, bytes(body)
+
+    def _refuse_partial(self, body: bytes) -> BackendError | None:
+        try:
+            answer = ExportProfilesServiceResponse.FromString(body)
+        except DecodeError:
+            raise TemporaryError(f"{self._endpoint}: what answers there is no OTLP collector") from None
+        if answer.partial_success.rejected_profiles:
+            why = answer.partial_success.error_message or "it does not say why"
+            raise TemporaryError(f"{self._endpoint}: the collector has rejected profiles: {why}")
+        return None
+
+    def _new_pool(self) -> PoolManager:
+        """By way of the environment's proxy, as any other program."""
+        parts = urlsplit(self._url)
+        proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        options: dict[str, Any] = {}
+        if parts.scheme == "https":
+            # A process that ends while certificates are loaded crashes.
+            with hold_off_forks():
+                options["ssl_context"] = ssl.create_default_context(cafile=self._ca_file)
+        return ProxyManager(proxy, **options) if proxy else PoolManager(**options)
+
+
+def _in_words(error: BaseException, timeout: float) -> str:
+    """The words of the operating system where it has any; else what kind of failure it was."""
+    cause: BaseException | None = error
+    for _ in range(10):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, TimeoutError):
+            break
+        cause = (cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)) if cause else None
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        return f"no answer within {timeout:g} s"
+    return f"the connection broke ({type(error).__name__})"
