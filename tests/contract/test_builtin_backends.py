@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import ClassVar, Final
 
 import pyroscope
@@ -14,6 +15,7 @@ from rheostat import Value
 from rheostat.testing import BackendContract
 
 EAR: Final = "contract.noop_ear"
+ON_LINUX: Final = pytest.mark.skipif(sys.platform != "linux", reason="the agent's threads are only known on Linux")
 
 
 class TestNoop(BackendContract):
@@ -37,19 +39,16 @@ class TestNoop(BackendContract):
         return bool(import_module(EAR).is_profiling())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the agent's threads are only known on Linux")
-class TestPyroscope(BackendContract):
-    """The real agent, which nobody takes anything from; a session of somebody else's is in its way."""
+class _OfTheAgent(BackendContract):
+    """The real agent; a session of somebody else's is in its way."""
 
     settings: ClassVar[Mapping[str, Value]] = {"sample_rate": 100}
 
     @pytest.fixture(autouse=True)
-    def others_session(self) -> Iterator[None]:
+    def others_session(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield
         self.mend()
-
-    def section(self) -> str:
-        return "{kind: pyroscope, server_address: 'http://127.0.0.1:1'}"
 
     def is_profiling(self) -> bool:
         return any(name == "rheostat-agent" for name in _threads())
@@ -59,6 +58,34 @@ class TestPyroscope(BackendContract):
 
     def mend(self) -> None:
         pyroscope.shutdown()
+
+
+@ON_LINUX
+class TestPyroscope(_OfTheAgent):
+    """Nobody takes anything from it."""
+
+    def section(self) -> str:
+        return "{kind: pyroscope, server_address: 'http://127.0.0.1:1'}"
+
+
+@ON_LINUX
+class TestFiles(_OfTheAgent):
+    """The folder is there."""
+
+    @pytest.fixture(autouse=True)
+    def profiles(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "profiles"
+
+    def section(self) -> str:
+        return f"{{kind: files, folder: '{self.folder}'}}"
+
+
+@ON_LINUX
+class TestOtlp(_OfTheAgent):
+    """Nobody takes anything from it."""
+
+    def section(self) -> str:
+        return "{kind: otlp, endpoint: 'http://127.0.0.1:1'}"
 
 
 def _threads() -> Iterator[str]:

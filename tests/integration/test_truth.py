@@ -630,11 +630,11 @@ def test_a_dead_server_is_said_once_and_its_return_too(tmp_path: Path) -> None:
         with profiled(tmp_path, f"http://127.0.0.1:{address[1]}") as child:
             failed = child.event("delivery_failed")
             assert "WARNING" == failed["level"]
-            assert f"profiles do not reach the profiler's server: http://127.0.0.1:{address[1]}: " in failed["message"]
+            assert f"profiles do not arrive: http://127.0.0.1:{address[1]}: " in failed["message"]
             bound.listen()
             back = threading.Thread(target=take_pushes, args=(bound,), daemon=True)
             back.start()
-            assert "profiles reach the profiler's server again" == child.event("recovered")["message"]
+            assert "profiles arrive again" == child.event("recovered")["message"]
             assert 0 == child.finish()
             rest = [parsed(line)["event"] for line in child.err.rest()]
             assert ["transition", "delivery_failed", "recovered", "transition", "closed"] == rest

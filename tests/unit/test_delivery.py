@@ -48,7 +48,7 @@ def test_a_server_is_looked_at_soon_after_the_start_and_then_now_and_then() -> N
     assert 0 == len(it.looks.pending)
     it.wait(1.0)
     it.look()
-    assert Health("healthy", "the server takes profiles") == it.status.delivery
+    assert Health("healthy", "profiles are taken") == it.status.delivery
     it.wait(284.0)
     assert 0 == len(it.looks.pending)
     it.wait(1.0)
@@ -65,11 +65,11 @@ def test_a_server_that_takes_nothing_is_complained_of_once_and_the_session_goes_
     assert "unknown" == it.status.health.status
     assert "" == it.status.error
     (said,) = it.complaints
-    assert "profiles do not reach the profiler's server: http://localhost:4040: Connection refused" in said
+    assert "profiles do not arrive: http://localhost:4040: Connection refused" in said
     it.wait(300.0)
     it.look()
     assert "healthy" == it.status.delivery.status
-    assert ["profiles reach the profiler's server again"] == [each.message for each in it.records.of("recovered")]
+    assert ["profiles arrive again"] == [each.message for each in it.records.of("recovered")]
     assert 1 == it.status.seq
 
 

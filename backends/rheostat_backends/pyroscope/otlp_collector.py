@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 i
 from urllib3 import PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 
-from rheostat.plugins import BackendError, PermanentError, TemporaryError, Url, hold_off_forks
+from rheostat.plugins import PermanentError, TemporaryError, Url, hold_off_forks
 
 PATH: Final = "/v1development/profiles"
 _LARGEST: Final = 64 * 1024
@@ -83,15 +83,16 @@ class Collector:
                     raise TimeoutError
             return answer.status, bytes(body)
 
-    def _refuse_partial(self, body: bytes) -> BackendError | None:
+    def _refuse_partial(self, body: bytes) -> None:
         try:
             answer = ExportProfilesServiceResponse.FromString(body)
         except DecodeError:
-            raise TemporaryError(f"{self._endpoint}: what answers there is no OTLP collector") from None
+            answer = None
+        if answer is None or len(body) > _LARGEST:
+            raise TemporaryError(f"{self._endpoint}: what answers there is no OTLP collector")
         if answer.partial_success.rejected_profiles:
             why = answer.partial_success.error_message or "it does not say why"
             raise TemporaryError(f"{self._endpoint}: the collector has rejected profiles: {why}")
-        return None
 
     def _new_pool(self) -> PoolManager:
         """By way of the environment's proxy, as any other program."""

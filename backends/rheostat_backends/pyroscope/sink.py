@@ -62,20 +62,27 @@ class Sink:
         return not self._ended(0.0)
 
     def close(self) -> None:
-        """Take nothing more; bounded, though a push that is being delivered hangs."""
+        """Take nothing more; bounded, though a push that is being delivered hangs: its thread ends when it returns."""
         self._closing = True
-        # Whoever waits for a connection gets one.
+        # Whoever waits for a connection gets one, where a shutdown alone does not wake it.
+        bell = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        bell.settimeout(_ENDING)
         with suppress(OSError):
-            bell = Socket(socket.AF_INET, socket.SOCK_STREAM)
-            bell.settimeout(_ENDING)
             bell.connect(("127.0.0.1", self._port))
-            bell.close()
-        self._ended(_ENDING)
+        bell.close()
+        # The thread itself closes them: a number that is free may be another file's in the next moment.
         for each in tuple(self.sockets):
-            self._drop(each)
-        _LEFT_IN_CHILDREN.discard(self)
+            _shut(each)
+        self._ended(_ENDING)
 
     def _serve(self, listening: Socket) -> None:
+        try:
+            self._take(listening)
+        finally:
+            self._drop(listening)
+            _LEFT_IN_CHILDREN.discard(self)
+
+    def _take(self, listening: Socket) -> None:
         while not self._closing:
             try:
                 descriptor, _ = listening._accept()  # type: ignore[attr-defined]  # what `socket.accept` is made of
@@ -122,11 +129,15 @@ class Sink:
         return head
 
     def _drop(self, each: Socket) -> None:
-        # A child that was forked by other means may have it open, too.
-        with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+        _shut(each)
         each.close()
         self.sockets.discard(each)
+
+
+def _shut(each: Socket) -> None:
+    """For every process that has it open."""
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
 
 
 def _received(connection: Socket, until: float) -> bytes:

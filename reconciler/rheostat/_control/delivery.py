@@ -92,8 +92,8 @@ class Delivery:
             return
         self.due_at = self._next(now)
         if returned.error is None:
-            self.health = Health("healthy", "the server takes profiles")
-            self._journal.recover("recovered", "profiles reach the profiler's server again", about="delivery")
+            self.health = Health("healthy", "profiles are taken")
+            self._journal.recover("recovered", "profiles arrive again", about="delivery")
         elif isinstance(returned.error, BackendError):
             self._fail(self._journal.clean(str(returned.error)))
         else:
@@ -102,8 +102,8 @@ class Delivery:
     def _fail(self, reason: str) -> None:
         self.health = Health("failed", reason)
         text = (
-            f"profiles do not reach the profiler's server: {reason}; the service is not affected, profiling goes on "
-            "and its profiles are lost; look at the server, its address and the credentials"
+            f"profiles do not arrive: {reason}; the service is not affected, profiling goes on and its profiles are lost; "
+            "look at where they go, be it a server with its address and credentials, or a folder"
         )
         self._journal.complain("delivery_failed", text, about="delivery", reason=reason)
 

@@ -61,8 +61,8 @@ class Status(NamedTuple):
 
     `desired` is what the flags come to, `settings` what really runs (empty when stopped). `waiting` says what the
     next start waits for, in words. `error` is the last failure that has not been overcome. `closed` is True once
-    Rheostat has let go of the profiler for good. `health` says whether the session samples, `delivery` whether the
-    profiler's server takes what it sends. `session_left` is for how many seconds the flags' on holds yet, where
+    Rheostat has let go of the profiler for good. `health` says whether the session samples, `delivery` whether
+    what it delivers is taken. `session_left` is for how many seconds the flags' on holds yet, where
     `session.max` bounds it; `budget` what a budget of processor time leaves, if there is one.
     """
 

@@ -59,8 +59,13 @@ class MemrayBackend:
 
     def __init__(self, options: MemrayOptions, identity: Identity) -> None:
         self._options = options
-        limits = {"max_total_size": options.max_total_size, "max_age": options.max_age}
-        self._folder = ProfileFolder(options.folder, identity.application, ".bin", **limits)
+        self._folder = ProfileFolder(
+            options.folder,
+            identity.application,
+            ".bin",
+            max_total_size=options.max_total_size,
+            max_age=options.max_age,
+        )
         self._file: Path | None = None
 
     def start(self, settings: Mapping[str, Value]) -> None:
