@@ -2,11 +2,14 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from rheostat.plugins import Identity, InvalidOptions
+from rheostat.testing import FlagSourceContract
 from rheostat_flagsources.env import EnvOptions, EnvSource
 from support.children import RHEOSTAT, Child, ended
 
@@ -22,6 +25,25 @@ enabled: {flag: profiling.enabled}
 settings: {rate: {flag: rate, default: 20, clamp: {max: 250}}}
 policy: {cooldown: 0s, start_after: 0s}
 """
+
+
+class TestEnv(FlagSourceContract):
+    """The contract of any source, as far as it is about one that never changes; a variable is a text."""
+
+    is_constant = True
+    says: ClassVar[tuple[type, ...]] = (str,)
+    odd: ClassVar[Sequence[object]] = ("", "x" * 2000, "[1, 2]")
+
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.variables = monkeypatch
+
+    def section(self) -> str:
+        return "{kind: env, prefix: SHOP_}"
+
+    def say(self, flags: Mapping[str, object]) -> None:
+        for flag, value in flags.items():
+            self.variables.setenv(f"SHOP_{flag.upper()}", str(value).lower() if type(value) is bool else str(value))
 
 
 def test_a_flag_is_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,3 +168,47 @@ def test_a_service_leaves_files_while_a_flag_is_on(tmp_path: Path) -> None:
         assert 0 == child.finish()
     planned = ended([*RHEOSTAT, "plan", "config.yaml"], tmp_path, env)
     assert "It would stay off" in planned.stdout
+
+
+GREEN = """\
+import sys, warnings
+
+warnings.simplefilter("ignore")
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+else:
+    import eventlet
+    eventlet.monkey_patch()
+
+import time
+import rheostat
+
+def spin_in_here():
+    return sum(range(2000))
+
+def until(holds):
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < 20, profiling.status()
+        spin_in_here()
+        time.sleep(0)
+
+profiling = rheostat.start("config.yaml")
+until(lambda: profiling.status().state.value == "running")
+until(lambda: profiling.status().delivery.status == "healthy")
+open("flags.yaml", "w").write("profiling: false")
+until(lambda: profiling.status().state.value == "stopped")
+print(profiling.stop(5))
+"""
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_it_works_beside_green_threads(tmp_path: Path, library: str) -> None:
+    """The thread that takes the pushes is a native one: it waits for no hub, and no hub for it."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "flags.yaml").write_text("profiling: true\n")
+    (tmp_path / "app.py").write_text(GREEN)
+    ran = ended([sys.executable, "app.py", library], tmp_path, {"no_proxy": "127.0.0.1"})
+    assert ("True\n", 0) == (ran.stdout, ran.returncode), ran.stderr
+    assert "spin_in_here" in functions(tmp_path)

@@ -40,6 +40,11 @@ class FlagSourceContract(Kit):
     """The types of value that the product knows. What is not among them is to come as a text: ``true``, ``97``."""
     odd: ClassVar[Sequence[object]] = (None, 10**30, "", "x" * 2000, [1, 2], {"a": 1})
     """Values that no setting can have, as far as the product can say them."""
+    is_constant: ClassVar[bool] = False
+    """The product never says anything else, and cannot fail: the checks of changes and outages are skipped, and say so.
+
+    `say` is then called before the source is built, and `break_down` and `mend` never are.
+    """
     _key = "source"
     shared: ClassVar[Sequence[str]] = ()
     """How the names of threads begin that the vendor's package keeps for the whole process, more of them as need be."""
@@ -59,6 +64,17 @@ class FlagSourceContract(Kit):
         raise NotImplementedError("mend() is to make the product well again")
 
     # How the checks go about it
+
+    def _changes(self, flags: Flags) -> None:
+        """The product says something else."""
+        if self.is_constant:
+            pytest.skip("is_constant is True: the product never says anything else")
+        self.say(flags)
+
+    def _fails(self) -> None:
+        if self.is_constant:
+            pytest.skip("is_constant is True: there is nothing that could be down")
+        self.break_down()
 
     def _built(self) -> SourceUnderTest:
         return self._stack.enter_context(SourceUnderTest(self._config().source, self.patience, self.prompt))
@@ -199,7 +215,7 @@ class FlagSourceContract(Kit):
     def test_a_flag_that_is_taken_away_is_absent(self) -> None:
         """A flag that the product no longer has is soon no longer in values."""
         source = self._answering({"contract_on": True, "contract_rate": 97})
-        self.say({"contract_on": True})
+        self._changes({"contract_on": True})
         wanted = {"contract_on": bool, "contract_rate": int}
         source.until(
             wanted,
@@ -246,7 +262,7 @@ class FlagSourceContract(Kit):
             pytest.skip("the product does not tell True from 1: `says` lacks bool or int")
         source = self._opened()
         for value in (True, 1):
-            self.say({"contract_on": value})
+            self._changes({"contract_on": value})
             source.until(
                 {"contract_on": object},
                 lambda answer, value=value: self._tells(answer, {"contract_on": value}),  # type: ignore[misc]
@@ -254,7 +270,7 @@ class FlagSourceContract(Kit):
             )
 
     def _says(self, source: SourceUnderTest, flags: Flags) -> None:
-        self.say(flags)
+        self._changes(flags)
         self._until_told(source, flags)
 
     def test_without_news_it_gives_the_same_reading(self) -> None:
@@ -312,14 +328,14 @@ class FlagSourceContract(Kit):
     def test_open_is_prompt_while_the_product_is_down(self) -> None:
         """open() returns at once and connects in the background."""
         self.say({"contract_on": True})
-        self.break_down()
+        self._fails()
         self._opened()
 
     def test_read_is_prompt_while_the_product_is_down(self) -> None:
         """read() says at once what is known."""
         flags = {"contract_on": True}
         source = self._answering(flags)
-        self.break_down()
+        self._fails()
         self._until_down(source, flags)
         for _ in range(5):
             source.read(_wanted(flags))
@@ -327,7 +343,7 @@ class FlagSourceContract(Kit):
     def test_it_invents_nothing_before_it_knows(self) -> None:
         """As long as the product has never answered, there is no reading, not even an empty one."""
         self.say({"contract_on": True})
-        self.break_down()
+        self._fails()
         source = self._opened()
         for _ in range(10):
             answer = source.read({"contract_on": bool})
@@ -340,7 +356,7 @@ class FlagSourceContract(Kit):
     def test_it_is_not_about_to_be_ready_for_ever(self) -> None:
         """A product that never answers is soon complained about: NotReady turns into SourceUnavailable."""
         self.say({"contract_on": True})
-        self.break_down()
+        self._fails()
         source = self._opened()
         source.until(
             {"contract_on": bool},
@@ -352,7 +368,7 @@ class FlagSourceContract(Kit):
         """Once the product is down, what was known is not given as if it were fresh, nor taken for undefined."""
         flags = {"contract_on": True, "contract_rate": 97}
         source = self._answering(flags)
-        self.break_down()
+        self._fails()
 
         def is_told(answer: Answer) -> bool:
             assert is_outage(answer) or self._tells(answer, flags), (
@@ -367,7 +383,7 @@ class FlagSourceContract(Kit):
         """The reason is one line for people, the same at each read, without addresses of objects."""
         flags = {"contract_on": True}
         source = self._answering(flags)
-        self.break_down()
+        self._fails()
         self._until_down(source, flags)
         reasons: list[str] = []
         deadline = time.monotonic() + self.patience
@@ -390,7 +406,7 @@ class FlagSourceContract(Kit):
         """Once the product is well again its flags are read, and changes are noticed as before."""
         flags = {"contract_on": True, "contract_rate": 97}
         source = self._answering(flags)
-        self.break_down()
+        self._fails()
         self._until_down(source, flags)
         self.mend()
         self._until_told(source, flags)
@@ -400,7 +416,7 @@ class FlagSourceContract(Kit):
         """A source that was opened while the product was down reads the flags once it is well."""
         flags = {"contract_on": True, "contract_rate": 97}
         self.say(flags)
-        self.break_down()
+        self._fails()
         source = self._opened()
         self._until_down(source, flags)
         self.mend()
@@ -431,7 +447,7 @@ class FlagSourceContract(Kit):
         """close() waits for nobody: not for a product that is down, nor for one that has never answered."""
         flags = {"contract_on": True}
         source = self._answering(flags)
-        self.break_down()
+        self._fails()
         self._until_down(source, flags)
         source.close()
         self._opened().close()
@@ -447,7 +463,7 @@ class FlagSourceContract(Kit):
         source = self._answering({"contract_on": True})
         source.close()
         calls = source.calls
-        self.say({"contract_on": False})
+        self._changes({"contract_on": False})
         source.wait_anew(_QUIET)
         assert source.calls == calls, (
             f"changed() was called {source.calls - calls} times after close(); expected none: end your threads and "
@@ -495,7 +511,7 @@ class FlagSourceContract(Kit):
         self._process_told(process, "parent", before)
         process.tell("fork")
         self._process_told(process, "forked child", before)
-        self.say(after)
+        self._changes(after)
         # Both report, in any order.
         left = {"parent", "forked child", "the end of the forked child"}
 
@@ -516,7 +532,7 @@ class FlagSourceContract(Kit):
         """Nor is one whose product is down."""
 
         def break_down(process: OwnProcess) -> None:
-            self.break_down()
+            self._fails()
             process.until(lambda report: "reason" in report, "that the outage is noticed")
 
         self._ends({"contract_on": True}, break_down)
@@ -549,7 +565,7 @@ class FlagSourceContract(Kit):
         self.say(flags)
         process = self._own_process(flags)
         self._process_told(process, "parent", flags)
-        self.break_down()
+        self._fails()
         process.until(lambda report: "reason" in report, "that the outage is noticed")
         printed = process.printed()
         assert not printed, (
