@@ -1,6 +1,7 @@
 """The configuration: what is read, and what is said about what cannot be."""
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -21,7 +22,7 @@ source: {kind: yaml, path: flags.yaml}
 """
 BACKEND = "backend: {kind: pyroscope}\n"
 ENABLED = "enabled: {flag: on}\n"
-SOURCE_KINDS = "env, growthbook, http, launchdarkly, layers, ofrep, openfeature, yaml"
+SOURCE_KINDS = "env, growthbook, http, launchdarkly, layers, ofrep, openfeature, redis, unleash, yaml"
 
 WHOLE = HEAD + BACKEND + ENABLED
 
@@ -764,11 +765,49 @@ def test_a_third_party_class_that_breaks_the_contract_is_an_error_of_its_section
     assert any(": backend" in each or ": settings" in each for each in found)
 
 
+FORGOING = """
+    from rheostat.plugins import Parameter
+
+    class Profiler:
+        Options = dict
+        parameters = {"depth": Parameter(int, 5)}
+        without_effect = {"sample_rate": "it has a rate of its own", "mode": "it has one", "depth": "is not so"}
+        def __init__(self, options, identity): ...
+        def start(self, settings): ...
+        def stop(self): ...
+"""
+
+
+def test_settings_that_a_backend_cannot_honour_are_no_part_of_the_rules(
+    load: Load, third_party: Callable[[str], str]
+) -> None:
+    """What is configured of them has a reason, and its flag is not read: nothing is started anew for it."""
+    settings = "settings: {sample_rate: {flag: rate, default: 20, clamp: {max: 250}}, depth: {flag: depth}}"
+    rules = load(HEAD + ENABLED + f"backend: {{kind: '{third_party(FORGOING)}'}}\n{settings}").wire().rules
+    assert {"sample_rate": "it has a rate of its own"} == rules.without_effect
+    assert ["depth"] == [each.name for each in rules.settings]
+    assert {"on", "depth"} == set(rules.wanted)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("sample_rate: {flga: rate}", "settings.sample_rate.flga: found an unknown key"),
+        ("sample_rat: 5", "settings.sample_rat: found an unknown setting"),
+    ],
+)
+def test_mistakes_in_them_are_told(load: Load, third_party: Callable[[str], str], setting: str, expected: str) -> None:
+    """A configuration that is wrong with one backend is not right with another."""
+    document = HEAD + ENABLED + f"backend: {{kind: '{third_party(FORGOING)}'}}\nsettings: {{{setting}}}"
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load(document).wire()
+
+
 def test_an_unknown_kind_is_told_where_it_stands(problems: Problems) -> None:
     """With the kinds there are, and the nearest."""
     [problem] = problems(WHOLE.replace("kind: pyroscope", "kind: pyroscop"), third_party=True)
     assert (
-        "4:17: backend.kind: found 'pyroscop', expected one of noop, pyroscope, or package.module:Class "
+        "4:17: backend.kind: found 'pyroscop', expected one of datadog, files, noop, otlp, pyroscope, sentry, or package.module:Class "
         "(did you mean 'pyroscope'?)"
     ) == problem
 
@@ -866,3 +905,15 @@ def test_what_a_brake_cannot_use_is_said(problems: Problems, policy: str, expect
 )
 def test_a_size_may_have_a_unit(load: Load, written: str, size: int) -> None:
     assert size == load(f"{WHOLE}policy: {{budget: {{rss: {written}}}}}\n").policy.budget.rss.default
+
+
+@pytest.mark.parametrize(("written", "size"), [("50MiB", 50 * 2**20), ("2097152", 2**21), ("' 3 MB '", 3_000_000)])
+def test_so_may_an_option(load: Load, written: str, size: int) -> None:
+    backend = f"backend: {{kind: files, folder: profiles, max_total_size: {written}}}\n"
+    assert size == load(HEAD + ENABLED + backend).wire().backend.options.max_total_size
+
+
+@pytest.mark.parametrize("written", ["much", "5XB", "1.5", "[1]", "-1MiB"])
+def test_what_is_no_size_is_told_with_examples(problems: Problems, written: str) -> None:
+    [problem] = problems(HEAD + ENABLED + f"backend: {{kind: files, folder: profiles, max_total_size: {written}}}\n")
+    assert re.search("backend.max_total_size: found .*, expected (a size like 512KiB|1MiB or more|a value)", problem)

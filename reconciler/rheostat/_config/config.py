@@ -296,8 +296,9 @@ def _rules(sections: Sections, backend: Plugin | None, decoder: Decoder) -> Rule
         return compile_rules(sections.enabled, sections.settings, None, "", decoder, known=False)
     kind = sections.backend.kind
     try:
-        idle: Mapping[str, str] = getattr(backend.cls, "without_effect", {})
         parameters = backend.cls.parameters
+        forgone: Mapping[str, str] = getattr(backend.cls, "without_effect", {})
+        idle = {name: why for name, why in forgone.items() if name not in (parameters or ())}
         rules = compile_rules(sections.enabled, sections.settings, parameters, kind, decoder, without_effect=idle)
         rules = rules and rules._replace(
             rate=getattr(backend.cls, "cost_grows_with", ""),

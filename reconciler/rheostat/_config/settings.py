@@ -86,10 +86,10 @@ class _Compiler:
         if not isinstance(node, MappingNode):
             self.decoder.fail(node, "settings", "a mapping")
             return [None]
-        idle = {name for name in without_effect if name not in (parameters or {})}
-        for name in idle.intersection(node.entries):
-            self.setting(name, f"settings.{shown_key(name)}", node.entries[name].node, None)
-        named = {name: entry for name, entry in node.entries.items() if name not in idle}
+        for name in without_effect:
+            if name in node.entries:
+                self.setting(name, f"settings.{shown_key(name)}", node.entries[name].node, None)
+        named = {name: entry for name, entry in node.entries.items() if name not in without_effect}
         return [self._named(name, entry, parameters, known) for name, entry in named.items()]
 
     def _named(
