@@ -28,6 +28,7 @@ _ADDRESS = re.compile(
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _LEAST: Final = 0.01
 _LONGEST_BACKOFF: Final = 60.0
+_LARGEST: Final = 64 * 1024
 
 
 # Nobody compares options, and each method that a dataclass writes costs the importing process.
@@ -67,17 +68,25 @@ class AskedOptions:
 class AskingSource(ThreadedSource):
     """Keeps the flags of the last version of a document; what it means says the subclass.
 
-    `path` is put after the address, `wait` (seconds) and `question` are those of the endpoint.
+    `path` is put after the address, `wait` (seconds), `largest` (bytes) and `question` are those of the endpoint.
     """
 
     def __init__(
-        self, name: str, options: AskedOptions, *, path: str = "", wait: float = 0.0, question: bytes = b""
+        self,
+        name: str,
+        options: AskedOptions,
+        *,
+        path: str = "",
+        wait: float = 0.0,
+        largest: int = _LARGEST,
+        question: bytes = b"",
     ) -> None:
         patience = 4 * options.timeout + 1.2 * wait
         super().__init__(name, about=str(options.url), interval=options.poll_interval, patience=patience)
         self._options = options
         self._path = path
         self._wait = wait
+        self._largest = largest
         self._question = question
         self._endpoint: Any = None
         self._known: Any = None
@@ -120,7 +129,7 @@ class AskingSource(ThreadedSource):
             headers["Authorization"] = f"Basic {b64encode(unquote(credentials).encode()).decode()}"
             rest = rest.partition("@")[2]
         address = f"{scheme}://{rest.rstrip('/') if self._path else rest}{self._path}"
-        return endpoint.Endpoint(address, headers, options.timeout, self._wait, tls, self._question)
+        return endpoint.Endpoint(address, headers, options.timeout, self._wait, tls, self._largest, self._question)
 
     def _backed_off(self, reason: str, least: float = 0.0) -> SourceUnavailable:
         """Asked again twice as late each time, so that a server which comes up again is left to do so."""

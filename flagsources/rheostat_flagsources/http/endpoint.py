@@ -13,9 +13,6 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
 from rheostat.plugins import hold_off_forks
 from rheostat_flagsources.http.trouble import Refused, TooLong, Trouble
 
-LARGEST: Final = 64 * 1024
-"""Bytes of an answer, unpacked."""
-
 LONGEST: Final = 3
 """Times `timeout`: connecting, waiting for the answer, and reading it may take `timeout` each."""
 
@@ -50,14 +47,16 @@ class Endpoint:
     """Makes no request before the first `get`, and keeps no connection between two of them."""
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], timeout: float, wait: float, tls: Tls, question: bytes = b""
+        self, url: str, headers: Mapping[str, str], timeout: float, wait: float, tls: Tls, largest: int, question: bytes
     ) -> None:
-        """`wait` is for how many seconds the server may hold an answer back until there is another version.
+        """`wait` is for how many seconds the server may hold an answer back until there is another version, `largest`
+        how many bytes an answer may have, unpacked.
 
         With a `question`, a JSON document, the flags are asked for by POST.
         """
         self._url = url
         self._question = question
+        self._largest = largest
         self._timeout = timeout
         self._wait = wait
         self._tls = tls
@@ -120,9 +119,9 @@ class Endpoint:
         unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed else None
         body = bytearray()
         while piece := answer.read1(_PIECE):
-            body += piece if unpacking is None else unpacking.decompress(piece, LARGEST + 1 - len(body))
-            if len(body) > LARGEST:
-                raise Trouble(f"found an answer of more than {LARGEST // 1024} KiB, expected flags only")
+            body += piece if unpacking is None else unpacking.decompress(piece, self._largest + 1 - len(body))
+            if len(body) > self._largest:
+                raise Trouble(f"found an answer of more than {self._largest // 1024} KiB, expected flags only")
             if time.monotonic() > until:
                 raise TooLong(self._timeout)
         return bytes(body)

@@ -127,7 +127,9 @@ SOURCES: Final = Family(
         "ofrep": BuiltIn("rheostat_flagsources.http.ofrep:OfrepSource", ("urllib3",), "http"),
         "openfeature": BuiltIn("rheostat_flagsources.openfeature:OpenFeatureSource", ("openfeature",), "openfeature"),
         "redis": BuiltIn("rheostat_flagsources.redis:RedisSource", ("redis",), "redis"),
-        "unleash": BuiltIn("rheostat_flagsources.unleash:UnleashSource", ("UnleashClient",), "unleash"),
+        "unleash": BuiltIn(
+            "rheostat_flagsources.http.unleash:UnleashSource", ("yggdrasil_engine", "urllib3"), "unleash"
+        ),
         "yaml": BuiltIn("rheostat_flagsources.yaml_file:YamlFileSource"),
     },
     needs=("Options", "open", "read", "close"),
