@@ -78,12 +78,13 @@ $(VENV)/wheel/ready: $(VENV)/ready $(shell find reconciler backends flagsources 
 	$(RUN) -m uv pip install --quiet --python $(VENV)/wheel/bin/python --no-deps $(VENV)/wheel/dist/*.whl
 	touch $@
 
-# What the tests need and the environment itself is not to have: uWSGI as a program, which has to be compiled here; and its
-# last release without threads of its own accord, which knows CPython up to 3.12. What cannot be had is skipped by the
-# tests that need it.
+# What the tests need and the environment itself is not to have: uWSGI as a program, which has to be compiled here; its
+# last release without threads of its own accord, which knows CPython up to 3.12; and a redis-server, unpacked from Debian's
+# packages where none is installed. What cannot be had is skipped by the tests that need it.
 $(VENV)/apart/ready: $(VENV)/ready
 	-$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --target $(VENV)/apart/uwsgi uwsgi==2.0.31
 	-$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --target $(VENV)/apart/threadless --only-binary pyuwsgi pyuwsgi==2.0.26
+	-command -v redis-server >/dev/null || sh tests/support/unpack_redis.sh $(VENV)/apart
 	touch $@
 
 $(VENV)/oldest/ready: $(VENV)/ready

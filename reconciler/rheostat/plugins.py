@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rheostat._host.execution import start_native
     from rheostat._host.fork_warnings import silence_on_fork
     from rheostat._host.forks import hold_off_forks
+    from rheostat._host.loopback import Loopback, Upload
     from rheostat._host.native import green_threads
     from rheostat._host.pprof import parse_pprof
     from rheostat._host.profile_folder import ProfileFolder
@@ -53,6 +54,7 @@ __all__ = [
     "Identity",
     "InvalidOptions",
     "KnowsFlags",
+    "Loopback",
     "NotReady",
     "Parameter",
     "PermanentError",
@@ -65,6 +67,7 @@ __all__ = [
     "SourceUnavailable",
     "TemporaryError",
     "ThreadedSource",
+    "Upload",
     "Url",
     "Value",
     "VendorLog",
@@ -96,6 +99,7 @@ _MODULES = {
     "_host.execution": ["start_native"],
     "_host.fork_warnings": ["silence_on_fork"],
     "_host.forks": ["hold_off_forks"],
+    "_host.loopback": ["Loopback", "Upload"],
     "_host.native": ["green_threads"],
     "_host.pprof": ["parse_pprof"],
     "_host.profile_folder": ["ProfileFolder"],

@@ -9,9 +9,11 @@ from rheostat.plugins import (
     Health,
     Identity,
     InvalidOptions,
+    Loopback,
     Parameter,
     PermanentError,
     TemporaryError,
+    Upload,
     Url,
     Value,
     hold_off_forks,
@@ -20,7 +22,6 @@ from rheostat_backends.pyroscope.backend import PyroscopeBackend, PyroscopeOptio
 
 if TYPE_CHECKING:
     from rheostat_backends.pyroscope.push import PushedProfile
-    from rheostat_backends.pyroscope.sink import Sink
 
 _OF_THE_AGENT: Final = ("tags", "report_thread_id", "report_thread_name", "sampler", "max_threads")
 
@@ -53,7 +54,7 @@ class LoopbackOptions:
 
 
 class LoopbackBackend:
-    """One session of the agent, and of the sink that takes what it pushes; a subclass delivers it."""
+    """One session of the agent, and the port that takes what it pushes; a subclass delivers it."""
 
     cost_grows_with: ClassVar[str] = PyroscopeBackend.cost_grows_with
     parameters: ClassVar[Mapping[str, Parameter] | None] = PyroscopeBackend.parameters
@@ -62,7 +63,7 @@ class LoopbackBackend:
         self._loopback = options
         self._identity = identity
         self._agent: PyroscopeBackend | None = None
-        self._sink: Sink | None = None
+        self._sink: Loopback | None = None
         self._trouble: Exception | None = None
 
     @classmethod
@@ -77,29 +78,28 @@ class LoopbackBackend:
         """Whatever delivering needs. Raises BackendError; then there is no session."""
 
     def deliver(self, profiles: Iterable["PushedProfile"]) -> None:
-        """The profiles of one push, in the sink's thread; what it raises is `undelivered` until the next one is."""
+        """The profiles of one push, in the port's thread; what it raises is `undelivered` until the next one is."""
         raise NotImplementedError
 
     def start(self, settings: Mapping[str, Value]) -> None:
         # Only who starts it pays for these.
         with hold_off_forks():
             from rheostat_backends.pyroscope.push import pushed_profiles
-            from rheostat_backends.pyroscope.sink import Sink
         _refuse_proxy()
         self.prepare()
         self._trouble = None
         agent = sink = None
 
-        def receive(push: bytes) -> None:
+        def receive(push: Upload) -> None:
             try:
-                self.deliver(pushed_profiles(push))
+                self.deliver(pushed_profiles(push.unpacked()))
             except Exception as error:
                 self._trouble = error
                 raise
             self._trouble = None
 
         try:
-            sink = Sink(receive)
+            sink = Loopback(receive, "rheostat-sink")
             agent = PyroscopeBackend(self._loopback.of_the_agent(sink.open()), self._identity)
             agent.start({**_defaults(self.parameters), **settings})
         except BaseException as error:

@@ -102,8 +102,8 @@ class Delivery:
     def _fail(self, reason: str) -> None:
         self.health = Health("failed", reason)
         text = (
-            f"profiles do not arrive: {reason}; the service is not affected, profiling goes on and its profiles are lost; "
-            "look at where they go, be it a server with its address and credentials, or a folder"
+            f"profiles do not arrive: {reason}; the service is not affected, profiling goes on and its profiles are "
+            "lost; look at where they go, be it a server with its address and credentials, or a folder"
         )
         self._journal.complain("delivery_failed", text, about="delivery", reason=reason)
 
