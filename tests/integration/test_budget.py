@@ -84,7 +84,7 @@ def test_a_session_that_brings_more_memory_than_it_may_ends(tmp_path: Path) -> N
 
 
 def test_a_budget_that_cannot_be_kept_is_said_once(tmp_path: Path) -> None:
-    """A backend without native threads of its own goes on, and nothing is made up."""
+    """A backend without threads of its own goes on, and nothing is made up."""
     config = CONFIG.format(mode="wall", budget=PROCESSOR).replace(
         'kind: pyroscope, server_address: "http://127.0.0.1:9", sampler: pyspy', "kind: noop"
     )

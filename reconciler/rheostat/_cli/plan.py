@@ -12,6 +12,7 @@ from rheostat._config.problem import did_you_mean
 from rheostat._contract.backend import Remarking
 from rheostat._contract.flagsource import FlagSource, KnowsFlags, Reading
 from rheostat._contract.text import LONGEST_LINE, printable, shorten
+from rheostat._contract.values import Value
 from rheostat._control.watch import Seen, Watch
 from rheostat._core.case import Case, Facts, Memory
 from rheostat._core.knowledge import Knowledge, overlay
@@ -74,18 +75,23 @@ def _remarks(backend: object, verdict: Verdict) -> list[str]:
 
 
 def _too_small_a_budget(rules: Rules, verdict: Verdict) -> Iterator[str]:
-    """A budget that the backend's least rate would use up, by its guess."""
-    share, asked = verdict.tuned.get(BUDGET), verdict.desired.settings.get(rules.rate)
-    if not share or not isinstance(asked, int | float) or rules.estimate is None:
+    """A budget that the backend's least rate would use up, or any session of one without a rate, by its guess."""
+    share, settings = verdict.tuned.get(BUDGET), verdict.desired.settings
+    if not share or rules.estimate is None:
         return
-    setting = next(each for each in rules.settings if each.name == rules.rate)
-    least = max((each.min for each in setting.limits if each.min is not None), default=0)
+    least: dict[str, Value] = {}
+    if rules.rate:
+        if not isinstance(settings.get(rules.rate), int | float):
+            return
+        setting = next(each for each in rules.settings if each.name == rules.rate)
+        least[rules.rate] = max((each.min for each in setting.limits if each.min is not None), default=0)
     # Third-party code, and only for what is worth knowing.
     with suppress(Exception):
-        cost = 100 * float(rules.estimate({**verdict.desired.settings, rules.rate: least}, 1))
+        cost = 100 * float(rules.estimate({**settings, **least}, 1))
         if cost > float(share):
+            what = "".join(f"{name}={value}" for name, value in least.items()) or "a session"
             yield (
-                f"The budget of {share:g} % of a core is less than {rules.rate}={least} costs ({cost:.2g} %, "
+                f"The budget of {share:g} % of a core is less than {what} costs ({cost:.2g} %, "
                 "by the backend's guess): profiling would pause most of the time."
             )
 

@@ -1,4 +1,4 @@
-"""What a session uses: processor time of the native threads that it has brought into the process, and memory."""
+"""What a session uses: processor time of the threads that it has brought into the process, and memory."""
 
 import os
 import time
@@ -14,6 +14,11 @@ _THREAD_CLOCK: Final = 6
 
 _SETTLES: Final = 2.0
 """Seconds from a start in which threads that appear are taken for the session's."""
+
+_PLUGINS: Final = "rheostat-"
+"""How the names of threads of Python's begin that are Rheostat's, or a backend's: others are the application's."""
+_OWN: Final = ("rheostat-call", "rheostat-look", "rheostat-files", "rheostat-reach")
+"""Of these, those that are no session's."""
 
 _Result = TypeVar("_Result")
 
@@ -87,7 +92,8 @@ class Meter:
 
     def _find(self, before: set[int]) -> None:
         """Threads of a session may begin others a moment after it has been started."""
-        for tid in _threads() - before - {each.native_id for each in native.known_threads()}:
+        others = {each.native_id for each in native.known_threads() if not _may_be_a_sessions(each.name)}
+        for tid in _threads() - before - others:
             self._clocks.setdefault(tid, 0.0)
         if time.monotonic() > self._settles_at:
             self._before = None
@@ -96,6 +102,10 @@ class Meter:
 
     def _settle(self) -> None:
         self._past, self._clocks = self._past + sum(list(self._clocks.values())), {}
+
+
+def _may_be_a_sessions(name: str) -> bool:
+    return name.startswith(_PLUGINS) and not name.startswith(_OWN)
 
 
 def _resident() -> int:
