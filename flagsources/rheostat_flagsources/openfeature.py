@@ -38,6 +38,7 @@ _LAST_WORDS: Final = 1.0
 """The most seconds that a provider's threads are waited for at the end."""
 
 _GENERAL: Final = "GENERAL"
+_FOLLOWS: Final = ": it gives back any default; undefined, off, or no data"
 
 _EVENTS: Final = ("PROVIDER_READY", "PROVIDER_ERROR", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED")
 
@@ -122,7 +123,7 @@ class OpenFeatureSource:
         self._others: frozenset[threading.Thread] | None = None
         self._providers_threads: frozenset[threading.Thread] = frozenset()
         self._busy_since: float | None = None
-        self._found: Reading | SourceUnavailable = NotReady("the provider has not been asked yet")
+        self._found: Reading | SourceUnavailable = NotReady("the provider has not answered yet")
 
     @property
     def poll_interval(self) -> float | None:
@@ -343,7 +344,7 @@ class OpenFeatureSource:
             code = _code(details)
             if code in ("PROVIDER_NOT_READY", "PROVIDER_FATAL"):
                 raise SourceUnavailable(f"the provider answers {code}: {details.error_message}")
-            reasons[flag] = code or _reason(details)
+            reasons[flag] = code or _reason(details) + (_FOLLOWS if is_default else "")
             if code and code != "FLAG_NOT_FOUND":
                 errors[flag] = f"{code}: {details.error_message}"
             elif not code and not is_default:

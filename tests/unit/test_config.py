@@ -807,7 +807,8 @@ def test_an_unknown_kind_is_told_where_it_stands(problems: Problems) -> None:
     """With the kinds there are, and the nearest."""
     [problem] = problems(WHOLE.replace("kind: pyroscope", "kind: pyroscop"), third_party=True)
     assert (
-        "4:17: backend.kind: found 'pyroscop', expected one of datadog, files, noop, otlp, pyroscope, sentry, or package.module:Class "
+        "4:17: backend.kind: found 'pyroscop', expected one of datadog, files, noop, otlp, pyroscope, sentry, or "
+        "package.module:Class "
         "(did you mean 'pyroscope'?)"
     ) == problem
 
