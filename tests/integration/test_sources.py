@@ -23,6 +23,7 @@ from ldclient import Config as LDConfig
 from ldclient import LDClient
 from openfeature import api
 from openfeature.event import ProviderEventDetails
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 
 import rheostat
 from rheostat import State, Status
@@ -931,6 +932,20 @@ def test_openfeature_missing_flag() -> None:
     install(provider=Provider())
     reading = read(openfeature_source(), {"flag": int})
     assert ({}, {}, "FLAG_NOT_FOUND") == (reading.values, reading.errors, reading.reasons["flag"])
+
+
+@pytest.mark.usefixtures("host")
+def test_openfeature_provider_that_gives_back_any_default() -> None:
+    """As one does that is ready without any data: the flag is absent, and the reason says what that may mean."""
+
+    class Echoing(Provider):
+        def resolve_boolean_details(self, flag_key: str, default_value: bool, *_: Any) -> Any:
+            return FlagResolutionDetails(default_value, reason=Reason.DEFAULT)
+
+    install(provider=Echoing())
+    reading = read(openfeature_source(), {"flag": bool})
+    assert ({}, {}) == (reading.values, reading.errors)
+    assert "DEFAULT: it gives back any default; undefined, off, or no data" == reading.reasons["flag"]
 
 
 @pytest.mark.newest
