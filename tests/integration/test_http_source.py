@@ -1,9 +1,11 @@
 """Flags from a document by HTTP, from real servers on loopback."""
 
 import base64
+import os
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from rheostat.plugins import Duration, FilePath, Identity, InvalidOptions, Reading, Secret, SourceUnavailable, Url
 from rheostat.testing import FlagSourceContract
 from rheostat_flagsources.http.source import HttpOptions, HttpSource
+from support.children import Child
 from support.vendors.http_document import DocumentServer, Handler
 
 PATIENCE = 20.0
@@ -213,6 +216,56 @@ def test_certificates_are_verified_and_may_be_ones_own(tmp_path: Path) -> None:
         own = {"ca_file": FilePath(str(cert)), "client_cert_file": FilePath(str(cert))}
         with Watched(server.url, **own, client_key_file=FilePath(str(key))) as watched:
             watched.until("700097")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a key")
+def test_a_key_that_needs_a_passphrase_is_said(tmp_path: Path) -> None:
+    """Nobody is asked for it at the service's terminal, who would wait for the answer."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-passout",
+        "pass:s3cr3t",
+    ]
+    files = ["-subj", "/CN=shop", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*made, *files], check=True, capture_output=True, timeout=PATIENCE)
+    asked = f"""
+from rheostat.plugins import FilePath, Identity, SourceUnavailable, Url
+from rheostat_flagsources.http.source import HttpOptions, HttpSource
+
+options = HttpOptions(
+    url=Url("https://127.0.0.1:1"), client_cert_file=FilePath({str(cert)!r}), client_key_file=FilePath({str(key)!r})
+)
+try:
+    HttpSource(options, Identity("shop", "host-1", {{}}, 1)).ask()
+except SourceUnavailable as unavailable:
+    print(unavailable.reason)
+"""
+    # A terminal of its own: a program that wants to ask does so there.
+    terminal, of_the_service = os.openpty()
+    with Child(
+        [sys.executable, "-c", TAKES_TERMINAL + asked], tmp_path, {"TERMINAL": os.ttyname(of_the_service)}
+    ) as it:
+        said = it.out.next()
+    os.set_blocking(terminal, False)
+    with pytest.raises(BlockingIOError):
+        os.read(terminal, 1000)
+    os.close(terminal)
+    os.close(of_the_service)
+    assert "the certificate files cannot be used" in str(said)
+    assert "a key that needs no passphrase" in str(said)
+
+
+TAKES_TERMINAL = """
+import fcntl, os, termios
+fcntl.ioctl(os.open(os.environ["TERMINAL"], os.O_RDWR), termios.TIOCSCTTY, 0)
+"""
 
 
 @pytest.mark.parametrize(

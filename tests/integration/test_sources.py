@@ -939,7 +939,7 @@ def test_openfeature_provider_that_gives_back_any_default() -> None:
     """As one does that is ready without any data: the flag is absent, and the reason says what that may mean."""
 
     class Echoing(Provider):
-        def resolve_boolean_details(self, flag_key: str, default_value: bool, *_: Any) -> Any:
+        def resolve_boolean_details(self, flag_key: str, default_value: bool, *_: Any, **__: Any) -> Any:
             return FlagResolutionDetails(default_value, reason=Reason.DEFAULT)
 
     install(provider=Echoing())

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,12 @@ APART: Final = next(
     (found for each in (sys.prefix, Path(sys.prefix).parent) if (found := Path(each) / "apart").exists()), Path("none")
 )
 """The folder of what the tests need and the environment is not to have; see the Makefile."""
+
+
+def program(name: str) -> str | None:
+    """Where it is: on this machine, or among what is apart."""
+    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), str(APART / "bin"))))
+
 
 MODULE: Final = (sys.executable, "-m", "rheostat")
 RHEOSTAT: Final = (str(_SCRIPT),) if _SCRIPT.exists() else MODULE

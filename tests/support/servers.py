@@ -11,7 +11,6 @@ From pytest's --junit-xml this prints the table of docs/servers/README.md:
 import http.client
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -28,7 +27,7 @@ from xml.etree import ElementTree
 
 from rheostat.receive.receiver import Receiver
 
-from .children import APART, PATIENCE, RHEOSTAT, Child, Event, ended, parsed
+from .children import APART, PATIENCE, RHEOSTAT, Child, Event, ended, parsed, program
 
 By = Literal["run", "code", "bare"]
 
@@ -279,7 +278,7 @@ class Row(NamedTuple):
         """Its requirement that this machine has not."""
         if Path(self.command[0]) == UWSGI and not UWSGI.exists():
             return "uWSGI could not be compiled here"
-        if self.kind == "redis" and shutil.which("redis-server") is None:
+        if self.kind == "redis" and program("redis-server") is None:
             return "redis-server is not installed here"
         return ""
 
@@ -823,7 +822,7 @@ def until_listens(family: int, address: Any) -> None:
 
 def redis(folder: Path) -> Child:
     """A server that keeps nothing, once it listens."""
-    server = Child(["redis-server", "--port", "0", "--unixsocket", "redis.sock", "--save", ""], folder)
+    server = Child([str(program("redis-server")), "--port", "0", "--unixsocket", "redis.sock", "--save", ""], folder)
     until_listens(socket.AF_UNIX, str(folder / "redis.sock"))
     return server
 

@@ -135,8 +135,14 @@ class Endpoint:
 
     def _context(self) -> ssl.SSLContext:
         # A process that ends while certificates are loaded crashes.
-        with hold_off_forks():
-            context = ssl.create_default_context(cafile=self._tls.ca or None)
-            if self._tls.cert:
-                context.load_cert_chain(self._tls.cert, self._tls.key or None)
-            return context
+        try:
+            with hold_off_forks():
+                context = ssl.create_default_context(cafile=self._tls.ca or None)
+                if self._tls.cert:
+                    # Without a passphrase OpenSSL asks for one, at the terminal.
+                    context.load_cert_chain(self._tls.cert, self._tls.key or None, password="")
+                return context
+        except OSError as error:
+            why = getattr(error, "reason", None) or error.strerror
+            expected = "expected PEM, and a key that needs no passphrase"
+            raise Trouble(f"the certificate files cannot be used: {why}; {expected}") from None

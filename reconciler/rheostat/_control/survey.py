@@ -207,8 +207,8 @@ class Survey:
         if self._meter.measures:
             return used
         text = (
-            "the session has no thread of its own that could be told from others, so what it uses of the processor cannot be told: "
-            "the service is not affected, and the budget is not kept"
+            "the session has no thread of its own that could be told from others, so what it uses of the processor is "
+            "not known: the service is not affected, and the budget is not kept"
         )
         self._journal.once("not_measured", text, about="budget")
         return None
