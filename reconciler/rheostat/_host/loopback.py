@@ -88,7 +88,7 @@ class Loopback:
         return not self._ended(0.0)
 
     def close(self, patience: float = 1.0) -> None:
-        """Take nothing more. What is being delivered is waited for, `patience` seconds at most; then it goes on alone."""
+        """Take nothing more. What is being delivered is waited for, `patience` seconds at most."""
         self._closing = True
         # Whoever waits for a connection gets one, where a shutdown alone does not wake it.
         bell = Socket(socket.AF_INET, socket.SOCK_STREAM)
