@@ -28,6 +28,7 @@ from . import (
     leaving,
     mirroring,
     overhead,
+    profilers,
     pushing,
     reading,
     reopening,
@@ -62,6 +63,7 @@ _FAMILIES: Final = (
     reopening,
     sampling,
     budgeting,
+    profilers,
     serving,
     hanging,
 )
