@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rheostat._host.native import green_threads
     from rheostat._host.pprof import parse_pprof
     from rheostat._host.profile_folder import ProfileFolder
+    from rheostat._host.tasks import named_threads, task_ids, task_name, task_time_ns
     from rheostat._host.vendor import import_vendor
     from rheostat._host.vendor_log import VendorLog
     from rheostat._report.sinks import plugin_log
@@ -76,11 +77,15 @@ __all__ = [
     "hold_off_forks",
     "import_vendor",
     "is_inherited",
+    "named_threads",
     "parse_flags",
     "parse_pprof",
     "plugin_log",
     "silence_on_fork",
     "start_native",
+    "task_ids",
+    "task_name",
+    "task_time_ns",
 ]
 
 _MODULES = {
@@ -103,6 +108,7 @@ _MODULES = {
     "_host.native": ["green_threads"],
     "_host.pprof": ["parse_pprof"],
     "_host.profile_folder": ["ProfileFolder"],
+    "_host.tasks": ["named_threads", "task_ids", "task_name", "task_time_ns"],
     "_host.vendor": ["import_vendor"],
     "_host.vendor_log": ["VendorLog"],
     "_report.sinks": ["plugin_log"],

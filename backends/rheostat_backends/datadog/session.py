@@ -1,19 +1,26 @@
 """The session of ddtrace's profiler, of which a process has one."""
 
 import os
-import posix
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from rheostat.plugins import Health, TemporaryError, VendorLog, hold_off_forks, plugin_log
+from rheostat.plugins import (
+    Health,
+    TemporaryError,
+    VendorLog,
+    hold_off_forks,
+    named_threads,
+    plugin_log,
+    task_ids,
+    task_name,
+)
 from rheostat_backends.datadog.library import Library, runs
 
 THREADS: Final = "rheostat-dd"
 """How the kernel calls the threads of a session: they inherit the name from the thread that starts it."""
-_OWN_NAME: Final = "/proc/thread-self/comm"
 _STARTING: Final = 1.0
 """Seconds in which the sampler's thread has to be there."""
 _ENDING: Final = 0.5
@@ -97,7 +104,7 @@ class Session:
             return Health("healthy", "ddtrace says that its profiler runs; without stack it has no sampler")
         if not self._sampler:
             return Health("unknown", "the sampler's thread cannot be told from others")
-        if _name_of(self._sampler) != THREADS:
+        if task_name(self._sampler) != THREADS:
             return Health("failed", "the thread of ddtrace's sampler has ended: it does not sample")
         return Health("healthy", "the sampler's thread is there")
 
@@ -132,7 +139,7 @@ class Session:
     def _await_sampler(self) -> None:
         """It says that it ends a moment before it has, and earlier versions do not wait for it at all."""
         until = time.monotonic() + _ENDING
-        while self._sampler and _name_of(self._sampler) == THREADS and time.monotonic() < until:
+        while self._sampler and task_name(self._sampler) == THREADS and time.monotonic() < until:
             time.sleep(0.001)
 
     def clear_away(self) -> None:
@@ -183,7 +190,7 @@ def begin(
         raise
     session = Session(library, profiler, log)
     try:
-        with log.speaking(), hold_off_forks(), named_threads():
+        with log.speaking(), hold_off_forks(), named_threads(THREADS):
             _SESSIONS.remember(session)
             library.start(profiler, tuned, code_provenance)
         session.verify(tuned)
@@ -204,26 +211,6 @@ def _say_what_is_unknown(library: Library, tuned: Mapping[str, Any]) -> None:
         plugin_log("rheostat.datadog", logging.WARNING, text, ", ".join(sorted(unknown)))
 
 
-@contextmanager
-def named_threads() -> Iterator[None]:
-    """Threads that are started within have a name by which they are known again, where the kernel allows it."""
-    file = before = None
-    # A file object of Python's would make more system calls, each of which lets go of the interpreter's lock, and under
-    # eventlet the functions of `os` want a hub.
-    with suppress(OSError):
-        file = posix.open(_OWN_NAME, os.O_RDWR | os.O_CLOEXEC)
-        before = posix.read(file, 64).strip()
-        posix.write(file, THREADS.encode())
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if before is not None and file is not None:
-                posix.write(file, before)
-        if file is not None:
-            posix.close(file)
-
-
 def _first_of_threads(before: set[int]) -> int:
     """The kernel's id of the sampler's thread, which begins before any other of a session; 0 if it is not known."""
     until = time.monotonic() + _STARTING
@@ -234,20 +221,12 @@ def _first_of_threads(before: set[int]) -> int:
 
 def _named(before: set[int]) -> list[int]:
     """The threads of a session among those that are new: to look at each gives the interpreter's lock away."""
-    return [each for each in _tasks() - before if _name_of(each) == THREADS]
+    return [each for each in _tasks() - before if task_name(each) == THREADS]
 
 
 def _tasks() -> set[int]:
-    """The kernel's ids of all threads."""
+    """Empty where the kernel does not tell."""
     try:
-        return {int(each) for each in os.listdir("/proc/self/task")}
+        return task_ids()
     except OSError:
         return set()
-
-
-def _name_of(task: int) -> str:
-    try:
-        with open(f"/proc/self/task/{task}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

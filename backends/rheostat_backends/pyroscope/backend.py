@@ -208,7 +208,8 @@ class PyroscopeBackend:
             _say("WARNING", f"under {green_threads()}, {_WALL}")
         # Only who starts it pays for these.
         with hold_off_forks():
-            from rheostat_backends.pyroscope.session import SESSION, import_agent, named_threads
+            from rheostat.plugins import named_threads
+            from rheostat_backends.pyroscope.session import SESSION, THREADS, import_agent
             from rheostat_backends.pyroscope.stack_sampler import STACK
         try:
             agent = import_agent()
@@ -221,7 +222,7 @@ class PyroscopeBackend:
         # Whether the application may fork is not for its log to say.
         silence_on_fork(_ABOUT_FORKS)
         try:
-            with hold_off_forks(after=_SETTLING), named_threads():
+            with hold_off_forks(after=_SETTLING), named_threads(THREADS):
                 started = agent.configure(**arguments)
         except (TypeError, ValueError, OverflowError) as error:
             raise PermanentError(f"the agent refused its arguments: {error}") from error

@@ -2,20 +2,17 @@
 
 import atexit
 import os
-import posix
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any, Final
 
-from rheostat.plugins import import_vendor
+from rheostat.plugins import import_vendor, task_ids, task_name
 
 REQUIREMENT: Final = "rheostat[pyroscope]"
 THREADS: Final = "rheostat-agent"
 """How the kernel calls the threads of a session: they inherit the name from the thread that starts it."""
-_OWN_NAME: Final = "/proc/thread-self/comm"
 
 
 class _Session:
@@ -71,38 +68,9 @@ def import_agent() -> Any:
     return agent
 
 
-@contextmanager
-def named_threads() -> Iterator[None]:
-    """Threads that are started within have a name by which they are known again, where the kernel allows it."""
-    file = before = None
-    # A file object of Python's would make more system calls, each of which lets go of the interpreter's lock, and under
-    # eventlet the functions of `os` want a hub.
-    with suppress(OSError):
-        file = posix.open(_OWN_NAME, os.O_RDWR | os.O_CLOEXEC)
-        before = posix.read(file, 64).strip()
-        posix.write(file, THREADS.encode())
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if before is not None and file is not None:
-                posix.write(file, before)
-        if file is not None:
-            posix.close(file)
-
-
 def session_threads() -> int | None:
     """How many of this process's threads have a session's name; None if they cannot be looked at."""
     try:
-        names = [name for _, name in threads()]
+        return sum(task_name(each) == THREADS for each in task_ids())
     except OSError:
         return None
-    return names.count(THREADS)
-
-
-def threads() -> Iterator[tuple[int, str]]:
-    """The kernel's id and name of each thread of this process."""
-    for each in os.listdir("/proc/self/task"):
-        # It may have ended since.
-        with suppress(OSError), open(f"/proc/self/task/{each}/comm") as file:
-            yield int(each), file.read().strip()

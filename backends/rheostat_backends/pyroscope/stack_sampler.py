@@ -1,7 +1,6 @@
 """The agent's cheap sampler, and whether it tells the truth in this process."""
 
 import atexit
-import os
 import sys
 import threading
 import time
@@ -10,11 +9,9 @@ from contextlib import suppress
 from types import BuiltinFunctionType
 from typing import Any, Final, NamedTuple, Self
 
-from rheostat.plugins import green_threads
-from rheostat_backends.pyroscope.session import THREADS, threads
+from rheostat.plugins import green_threads, task_ids, task_name, task_time_ns
+from rheostat_backends.pyroscope.session import THREADS
 
-_THREAD_CLOCK: Final = 6
-"""Linux makes the clock of a thread's processor time out of its id and this."""
 _MISSED: Final = 0.1
 _MISSED_AT_LEAST: Final = 50_000_000
 """Nanoseconds of processor time, and their share, that the cheap sampler may miss."""
@@ -114,10 +111,10 @@ class _Used(NamedTuple):
         found: dict[int, int] = {}
         agent: dict[int, int] = {}
         with suppress(OSError):
-            for tid, name in threads():
+            for task in task_ids():
                 with suppress(OSError):
-                    of = agent if name == THREADS else found
-                    of[tid] = time.clock_gettime_ns((~tid << 3) | _THREAD_CLOCK)
+                    of = agent if task_name(task) == THREADS else found
+                    of[task] = task_time_ns(task)
         return cls(found, agent, time.process_time_ns())
 
 
@@ -133,7 +130,7 @@ def _end_at_once(long_known: Collection[int]) -> bool:
     for _ in range(_LISTINGS):
         time.sleep(_BETWEEN)
         with suppress(OSError):
-            now = {int(each) for each in os.listdir("/proc/self/task")}.difference(long_known)
+            now = task_ids().difference(long_known)
             seen, gone = seen + len(before), gone + len(before - now)
             before = now
     return seen >= _ENOUGH and gone > _MOSTLY * seen

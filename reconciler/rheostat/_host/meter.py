@@ -8,9 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 from rheostat._host import native
 from rheostat._host.living import read_text
-
-_THREAD_CLOCK: Final = 6
-"""Linux makes the clock of a thread's processor time out of its id and this."""
+from rheostat._host.tasks import task_ids, task_time_ns
 
 _SETTLES: Final = 2.0
 """Seconds from a start in which threads that appear are taken for the session's."""
@@ -87,7 +85,7 @@ class Meter:
         for tid in list(self._clocks):
             # Of one that has ended the last reading counts.
             with suppress(OSError):
-                self._clocks[tid] = time.clock_gettime((~tid << 3) | _THREAD_CLOCK)
+                self._clocks[tid] = task_time_ns(tid) / 1e9
         return self._past + sum(list(self._clocks.values()))
 
     def _find(self, before: set[int]) -> None:
@@ -116,6 +114,6 @@ def _resident() -> int:
 
 def _threads() -> set[int]:
     try:
-        return {int(each) for each in os.listdir("/proc/self/task")}
+        return task_ids()
     except OSError:
         return set()
