@@ -373,7 +373,7 @@ def test_check_finds_a_class_beside_the_application(folder: Path, command: tuple
         ("third_party:NOBODY", "AttributeError"),
         ("leaver:Source", "SystemExit: 7"),
         ("third_party:Sampler", "it has no open, read, close"),
-        ("yml", "layers, ofrep, openfeature, yaml, or package.module:Class (did you mean 'yaml'?)"),
+        ("yml", "layers, ofrep, openfeature, redis, unleash, yaml, or package.module:Class (did you mean 'yaml'?)"),
     ],
 )
 def test_check_of_a_class_that_cannot_be_used(folder: Path, kind: str, why: str) -> None:

@@ -37,7 +37,7 @@ from rheostat.plugins import (
     parse_pprof,
 )
 from rheostat.testing import BackendContract
-from rheostat_backends.datadog import DatadogBackend, DatadogOptions
+from rheostat_backends.datadog.backend import DatadogBackend, DatadogOptions
 from support.busy import eventually, spinning
 from support.children import PATIENCE, RHEOSTAT, Child, ended
 from support.pages import DOCS, command
@@ -581,7 +581,7 @@ def test_tags_of_the_application_that_cannot_be_sent() -> None:
 ALONE = """\
 import logging, os, subprocess, sys, threading, time
 from rheostat.plugins import FilePath, Identity
-from rheostat_backends.datadog import DatadogBackend, DatadogOptions
+from rheostat_backends.datadog.backend import DatadogBackend, DatadogOptions
 
 def tasks():
     return sorted(os.listdir("/proc/self/task"))

@@ -27,7 +27,7 @@ from rheostat.plugins import (
     Url,
 )
 from rheostat.testing import FlagSourceContract
-from rheostat_flagsources.redis import RedisOptions, RedisSource
+from rheostat_flagsources.redis.source import RedisOptions, RedisSource
 from support.children import RHEOSTAT, Child, ended, parsed
 from support.pages import DOCS, command, log_lines, unpack
 from support.vendors.redis import (

@@ -80,9 +80,9 @@ def test_a_meter_may_be_read_while_it_finds_threads(monkeypatch: pytest.MonkeyPa
     meter = meters.Meter()
     meter._clocks = {1: 0.0}
 
-    def found_meanwhile(_: int) -> float:
+    def found_meanwhile(_: int) -> int:
         meter._clocks.setdefault(len(meter._clocks) + 1, 0.0)
-        return 1.0
+        return 10**9
 
-    monkeypatch.setattr(meters.time, "clock_gettime", found_meanwhile)
+    monkeypatch.setattr(meters, "task_time_ns", found_meanwhile)
     assert meter.used() == 1.0

@@ -19,10 +19,9 @@ from rheostat.plugins import (
     Url,
     import_vendor,
 )
-
-from .backoff import Backoff
-from .layout import Hash, Layout, Prefix
-from .server import Server, address_of, login_of
+from rheostat_flagsources.redis.backoff import Backoff
+from rheostat_flagsources.redis.layout import Hash, Layout, Prefix
+from rheostat_flagsources.redis.server import Server, address_of, login_of
 
 _REQUIREMENT: Final = "rheostat[redis]"
 _LEAST: Final = 0.01

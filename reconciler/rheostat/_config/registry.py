@@ -126,7 +126,7 @@ SOURCES: Final = Family(
         "launchdarkly": BuiltIn("rheostat_flagsources.launchdarkly:LaunchDarklySource", ("ldclient",), "launchdarkly"),
         "ofrep": BuiltIn("rheostat_flagsources.http.ofrep:OfrepSource", ("urllib3",), "http"),
         "openfeature": BuiltIn("rheostat_flagsources.openfeature:OpenFeatureSource", ("openfeature",), "openfeature"),
-        "redis": BuiltIn("rheostat_flagsources.redis:RedisSource", ("redis",), "redis"),
+        "redis": BuiltIn("rheostat_flagsources.redis.source:RedisSource", ("redis",), "redis"),
         "unleash": BuiltIn(
             "rheostat_flagsources.http.unleash:UnleashSource", ("yggdrasil_engine", "urllib3"), "unleash"
         ),
@@ -141,7 +141,7 @@ BACKENDS: Final = Family(
     section="backend",
     group="rheostat.backends",
     builtins={
-        "datadog": BuiltIn("rheostat_backends.datadog:DatadogBackend", ("ddtrace",), "datadog"),
+        "datadog": BuiltIn("rheostat_backends.datadog.backend:DatadogBackend", ("ddtrace",), "datadog"),
         "files": BuiltIn("rheostat_backends.pyroscope.files:FilesBackend", ("pyroscope",), "files"),
         "noop": BuiltIn("rheostat_backends.noop:NoopBackend"),
         "otlp": BuiltIn("rheostat_backends.pyroscope.otlp:OtlpBackend", ("pyroscope", "opentelemetry.proto"), "otlp"),
