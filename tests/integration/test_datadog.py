@@ -38,7 +38,7 @@ from rheostat.plugins import (
 )
 from rheostat.testing import BackendContract
 from rheostat_backends.datadog.backend import DatadogBackend, DatadogOptions
-from support.busy import eventually, spinning
+from support.busy import eventually, spin, spinning
 from support.children import PATIENCE, RHEOSTAT, Child, ended
 from support.pages import DOCS, command
 from support.pages import unpack as unpack_page
@@ -66,10 +66,11 @@ policy: {{cooldown: 0s, start_after: 0s, exit_deadline: 500ms}}
 APP = """\
 import sys
 
-from support.busy import spinning
+from support.busy import spin
 
-with spinning():
-    sys.stdin.read()
+for line in sys.stdin:
+    spin(1.0)
+    print("spun", flush=True)
 """
 
 
@@ -394,13 +395,13 @@ def reaches(each: DatadogBackend) -> bool:
 def test_a_session_leaves_a_file(made: list[DatadogBackend], tmp_path: Path) -> None:
     """It says who worked, and no agent is asked for anything."""
     each = backend(made, output=FilePath(str(tmp_path)), url=Url(NOBODY))
-    with spinning():
-        each.start({})
-        time.sleep(0.5)
-        each.stop()
+    each.start({})
+    spin(1.0)
+    each.stop()
     each.reach(PATIENCE)
     (file,) = files(tmp_path)
     assert file.name.startswith(f"shop-{os.getpid()}-")
+    # Ten samples a second of a thread that had to share its core.
     assert seconds_of(file.read_bytes())["spin_in_here"] > 0.2
 
 
@@ -738,7 +739,8 @@ def test_a_flip_leaves_a_file(tmp_path: Path) -> None:
     with Child(run, tmp_path, {"PYTHONPATH": str(TESTS)}) as child:
         child.event("transition", to="running")
         (tmp_path / "flags.yaml").write_text("{profiling: true, rate: 100}")
-        time.sleep(0.5)
+        child.tell("spin")
+        assert "spun" == child.out.next()
         (tmp_path / "flags.yaml").write_text("{profiling: false, rate: 100}")
         stopped = child.event("transition", to="stopped")
         assert ("running", 2) == (stopped["from"], stopped["seq"])

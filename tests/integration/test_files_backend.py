@@ -32,11 +32,12 @@ APP = """\
 import sys
 import threading
 
-from support.busy import spinning
+from support.busy import spin
 
-with spinning():
-    for line in sys.stdin:
-        print(*sorted(thread.name for thread in threading.enumerate()), flush=True)
+for line in sys.stdin:
+    if line.strip() == "spin":
+        spin()
+    print(*sorted(thread.name for thread in threading.enumerate()), flush=True)
 """
 
 
@@ -158,7 +159,7 @@ def test_a_service_leaves_files_while_a_flag_is_on(tmp_path: Path) -> None:
         assert not (tmp_path / "profiles").exists()
         flags.write_text("profiling: true\n")
         child.event("transition", to="running")
-        child.tell("threads")
+        child.tell("spin")
         assert "rheostat-sink" in str(child.out.next())
         flags.write_text("profiling: false\n")
         child.event("transition", to="stopped")

@@ -44,10 +44,11 @@ policy: {{cooldown: 0s, start_after: 0s}}
 APP = """\
 import sys
 
-from support.busy import spinning
+from support.busy import spin
 
-with spinning():
-    sys.stdin.read()
+for line in sys.stdin:
+    spin()
+    print("spun", flush=True)
 """
 
 
@@ -228,6 +229,8 @@ def test_a_service_is_profiled_while_a_flag_is_on(tmp_path: Path, collector: Col
     command = [*RHEOSTAT, "run", "--config", "config.yaml", "--log", "json", "--", sys.executable, "app.py"]
     with Child(command, tmp_path, env) as child:
         child.event("transition", to="running")
+        child.tell("spin")
+        assert "spun" == child.out.next()
         flags.write_text("profiling: false\n")
         child.event("transition", to="stopped")
         assert has_spun(collector.wait_for(has_spun))

@@ -11,9 +11,24 @@ from support.children import PATIENCE
 _Found = TypeVar("_Found")
 
 
-def spin_in_here(until: threading.Event) -> None:
+def spin_in_here(until: "threading.Event | _Spent") -> None:
     while not until.is_set():
         sum(range(2000))
+
+
+class _Spent:
+    """Set once this thread has used so much processor time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.thread_time() + seconds
+
+    def is_set(self) -> bool:
+        return time.thread_time() >= self._until
+
+
+def spin(seconds: float = 0.5) -> None:
+    """Burn so much processor time in `spin_in_here`, however long that takes."""
+    spin_in_here(_Spent(seconds))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Files that are written beside everything else: a disk that hangs holds up nobody."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -32,8 +33,11 @@ class Scribe:
 
     def do(self, job: Callable[[], object]) -> None:
         """Some time soon, after those before it."""
+        self._add(job, _MOST)
+
+    def _add(self, job: Callable[[], object], most: float) -> None:
         with self._lock:
-            if len(self._jobs) >= _MOST:
+            if len(self._jobs) >= most:
                 return
             self._jobs.append(job)
             if self._works:
@@ -49,7 +53,7 @@ class Scribe:
     def flush(self, seconds: float) -> None:
         """Wait until all that is to be done by now has been, `seconds` at most; not at all where there is no thread."""
         gate = native.Gate()
-        self.do(gate.open)
+        self._add(gate.open, math.inf)
         self._bell.ring()
         if self._works:
             gate.wait(seconds)
