@@ -12,6 +12,7 @@ import pytest
 
 from rheostat.plugins import Bytes, Duration, FilePath, Identity, InvalidOptions, PermanentError, TemporaryError
 from rheostat.receive.receiver import CPU, Profile, decode
+from rheostat_backends.pyroscope import push
 from rheostat_backends.pyroscope.files import FilesBackend, FilesOptions
 from support.busy import eventually, spinning
 from support.children import RHEOSTAT, Child, ended
@@ -112,6 +113,19 @@ def refusal(made: FilesBackend) -> str:
     except TemporaryError as error:
         return str(error)
     return ""
+
+
+def test_a_push_that_cannot_be_read_is_said(made: FilesBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an agent of tomorrow may send one: its profiles are lost, and the session goes on."""
+
+    def unreadable(_: bytes) -> list[object]:
+        raise ValueError("no push")
+
+    monkeypatch.setattr(push, "pushed_profiles", unreadable)
+    with spinning():
+        made.start(FAST)
+        eventually(lambda: refusal(made) == "the last profiles were lost (ValueError)")
+    assert "healthy" == made.probe().status
 
 
 def test_a_proxy_that_would_get_the_profiles_is_refused(

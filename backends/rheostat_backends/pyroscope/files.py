@@ -72,6 +72,8 @@ class FilesBackend(LoopbackBackend):
         trouble = self.undelivered()
         if isinstance(trouble, OSError):
             raise self._useless(trouble)
+        if trouble is not None:
+            raise TemporaryError(f"the last profiles were lost ({type(trouble).__name__})")
         self.prepare()
 
     def _useless(self, error: OSError) -> TemporaryError:

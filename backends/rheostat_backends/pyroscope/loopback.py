@@ -1,5 +1,6 @@
 """The agent, with its pushes delivered by this very process: what `files` and `otlp` have in common."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -88,7 +89,6 @@ class LoopbackBackend:
         _refuse_proxy()
         self.prepare()
         self._trouble = None
-        agent = sink = None
 
         def receive(push: Upload) -> None:
             try:
@@ -98,15 +98,16 @@ class LoopbackBackend:
                 raise
             self._trouble = None
 
+        sink = Loopback(receive, "rheostat-sink")
         try:
-            sink = Loopback(receive, "rheostat-sink")
-            agent = PyroscopeBackend(self._loopback.of_the_agent(sink.open()), self._identity)
+            address = sink.open()
+        except (OSError, RuntimeError) as error:
+            raise TemporaryError(f"there is no port on loopback, or no thread, to be had: {error}") from error
+        try:
+            agent = PyroscopeBackend(self._loopback.of_the_agent(address), self._identity)
             agent.start({**_defaults(self.parameters), **settings})
-        except BaseException as error:
-            if sink is not None:
-                sink.close()
-            if isinstance(error, OSError | RuntimeError):
-                raise TemporaryError(f"there is no port on loopback, or no thread, to be had: {error}") from error
+        except BaseException:
+            sink.close()
             raise
         self._agent, self._sink = agent, sink
 
@@ -138,6 +139,9 @@ def _defaults(parameters: Mapping[str, Parameter] | None) -> dict[str, Any]:
 
 def _refuse_proxy() -> None:
     """The agent would send a proxy what is for its own process, and has no option against it."""
+    # Only who has a proxy pays for what knows the rules.
+    if not any(name.lower() in ("http_proxy", "all_proxy") for name in os.environ):
+        return
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
     proxies = getproxies_environment()
