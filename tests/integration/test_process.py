@@ -52,6 +52,10 @@ class Watcher:
 @pytest.fixture
 def watcher() -> Iterator[Watcher]:
     yield Watcher()
+    # One that was stopped by itself, in an observer, ends a moment later.
+    for thread in threading.enumerate():
+        if thread.name == "rheostat":
+            thread.join(PATIENCE)
     assert "rheostat" not in [thread.name for thread in threading.enumerate()], "a test left Rheostat running"
 
 
