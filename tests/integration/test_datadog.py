@@ -403,7 +403,7 @@ def test_a_session_leaves_a_file(made: list[DatadogBackend], tmp_path: Path) -> 
     (file,) = files(tmp_path)
     assert file.name.startswith(f"shop-{os.getpid()}-")
     # Ten samples a second of a thread that had to share its core.
-    assert seconds_of(file.read_bytes())["spin_in_here"] > 0.2
+    assert seconds_of(file.read_bytes())["spin_in_here"] > 0.1
 
 
 def test_files_are_bounded(made: list[DatadogBackend], tmp_path: Path) -> None:
@@ -747,7 +747,7 @@ def test_a_flip_leaves_a_file(tmp_path: Path) -> None:
         assert ("running", 2) == (stopped["from"], stopped["seq"])
         assert 0 == child.finish()
     (file,) = files(tmp_path / "profiles")
-    assert seconds_of(file.read_bytes())["spin_in_here"] > 0.2
+    assert seconds_of(file.read_bytes())["spin_in_here"] > 0.1
 
 
 def test_a_hung_agent_delays_no_exit(tmp_path: Path) -> None:
