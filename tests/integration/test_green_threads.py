@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.children import PATIENCE, Child
+from support.children import PATIENCE, Child, ended
 from support.products import GrowthBook, LaunchDarkly, Product, YamlFile
 
 LIBRARIES = ("gevent", "eventlet")
@@ -292,3 +292,50 @@ def test_an_application_may_do_away_with_its_hub(tmp_path: Path) -> None:
         assert "['running', 'stopped', 'running', 'stopped']" == child.out.next()
         assert child.process.wait(PATIENCE) == 0
         assert [] == child.err.rest()
+
+
+PATCHED_MEANWHILE = """
+import _thread, sys, threading, warnings
+
+warnings.simplefilter("ignore")
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    patch = monkey.patch_all
+else:
+    import eventlet
+    patch = eventlet.monkey_patch
+
+from rheostat._host.importing import import_apart
+
+gates = threading.begun, threading.goes_on, done = [_thread.allocate_lock() for _ in range(3)]
+for gate in gates:
+    gate.acquire()
+found = []
+
+def load():
+    try:
+        found.append(import_apart("outer").NAME)
+    except BaseException as error:
+        found.append(repr(error))
+    done.release()
+
+_thread.start_new_thread(load, ())
+threading.begun.acquire()
+patch()
+threading.goes_on.release()
+print(done.acquire(timeout=20), *found, flush=True)
+# The end is not what this is about.
+__import__("os")._exit(0)
+"""
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_import_in_whose_midst_the_threads_turn_green_succeeds(tmp_path: Path, library: str) -> None:
+    """The interpreter cannot let go of its locks then: a worker would run unprofiled for the error that this is."""
+    (tmp_path / "outer.py").write_text("import inner\nNAME = inner.NAME\n")
+    (tmp_path / "inner.py").write_text(
+        "import threading\nthreading.begun.release()\nthreading.goes_on.acquire()\nNAME = 'loaded'\n"
+    )
+    (tmp_path / "app.py").write_text(PATCHED_MEANWHILE)
+    ran = ended([sys.executable, "app.py", library], tmp_path)
+    assert "True loaded\n" == ran.stdout, ran.stderr

@@ -1,5 +1,6 @@
 """Importing in the background of a process that computes, forks and imports meanwhile."""
 
+import _thread
 import importlib
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,20 @@ def import_apart(name: str) -> Any:
     imports them might want it.
     """
     with FORKS.delaying_forks(), hastened():
-        return [importlib.import_module(each) for each in accumulate(name.split("."), "{}.{}".format)][-1]
+        get_ident = _thread.get_ident
+        try:
+            return _imported(name)
+        # An import knows the thread that has its lock by this function: where gevent or eventlet has put another in its
+        # place meanwhile it cannot let go, and ends in an error, though the module is there.
+        except RuntimeError:
+            if _thread.get_ident is get_ident:
+                raise
+        # Not before the error is gone: it keeps the locks that the next try has to take.
+        return _imported(name)
+
+
+def _imported(name: str) -> Any:
+    return [importlib.import_module(each) for each in accumulate(name.split("."), "{}.{}".format)][-1]
 
 
 def hastened() -> AbstractContextManager[None]:
