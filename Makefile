@@ -15,13 +15,13 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/ready
 	$(RUN) -m rheostat demo
 
-# Most tests wait for processes and servers, so three of them share two cores.
+# Most tests wait for processes and servers, so four of them share two cores.
 test: $(VENV)/ready $(VENV)/apart/ready
-	$(RUN) -m pytest -n 3 --dist worksteal
+	$(RUN) -m pytest -n 4 --dist worksteal
 
 # The same of what would be published, in an environment of its own.
 test-wheel: $(VENV)/wheel/ready $(VENV)/apart/ready
-	$(VENV)/wheel/bin/python -m pytest -n 3 --dist worksteal
+	$(VENV)/wheel/bin/python -m pytest -n 4 --dist worksteal
 
 # With the oldest versions of its dependencies that pyproject.toml declares, in a place of their own; what searches for
 # long would take minutes more with an older Hypothesis, and tells nothing new.

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from rheostat._contract.identity import Identity
     from rheostat._contract.options import Duration, FilePath, InvalidOptions
     from rheostat._contract.secret import Secret, Url
+    from rheostat._contract.text import causes_of
     from rheostat._contract.threaded_source import ThreadedSource
     from rheostat._contract.values import Bytes, Value
-    from rheostat._host.execution import start_native
+    from rheostat._host.execution import call_within, start_native
     from rheostat._host.fork_warnings import silence_on_fork
     from rheostat._host.forks import hold_off_forks
     from rheostat._host.loopback import Loopback, Upload
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from rheostat._host.pprof import parse_pprof
     from rheostat._host.profile_folder import ProfileFolder
     from rheostat._host.tasks import named_threads, task_ids, task_name, task_time_ns
+    from rheostat._host.tls import tls_context
     from rheostat._host.vendor import import_vendor
     from rheostat._host.vendor_log import VendorLog
     from rheostat._report.sinks import plugin_log
@@ -72,6 +74,8 @@ __all__ = [
     "Url",
     "Value",
     "VendorLog",
+    "call_within",
+    "causes_of",
     "flag_names",
     "green_threads",
     "hold_off_forks",
@@ -86,6 +90,7 @@ __all__ = [
     "task_ids",
     "task_name",
     "task_time_ns",
+    "tls_context",
 ]
 
 _MODULES = {
@@ -100,8 +105,9 @@ _MODULES = {
     "_contract.options": ["Duration", "FilePath", "InvalidOptions"],
     "_contract.secret": ["Secret", "Url"],
     "_contract.threaded_source": ["ThreadedSource"],
+    "_contract.text": ["causes_of"],
     "_contract.values": ["Bytes", "Value"],
-    "_host.execution": ["start_native"],
+    "_host.execution": ["call_within", "start_native"],
     "_host.fork_warnings": ["silence_on_fork"],
     "_host.forks": ["hold_off_forks"],
     "_host.loopback": ["Loopback", "Upload"],
@@ -109,6 +115,7 @@ _MODULES = {
     "_host.pprof": ["parse_pprof"],
     "_host.profile_folder": ["ProfileFolder"],
     "_host.tasks": ["named_threads", "task_ids", "task_name", "task_time_ns"],
+    "_host.tls": ["tls_context"],
     "_host.vendor": ["import_vendor"],
     "_host.vendor_log": ["VendorLog"],
     "_report.sinks": ["plugin_log"],

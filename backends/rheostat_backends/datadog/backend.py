@@ -22,9 +22,9 @@ from rheostat.plugins import (
     Upload,
     Url,
     Value,
+    call_within,
     green_threads,
     hold_off_forks,
-    start_native,
 )
 
 if TYPE_CHECKING:
@@ -229,23 +229,17 @@ class DatadogBackend:
         if self._options.output is not None:
             self._check_folder()
             return
-        outcome: list[BackendError | None] = []
-        # A name is resolved for as long as that takes.
-        ended = start_native(lambda: outcome.append(self._refusal(timeout)), "rheostat-reach")
-        if not ended(timeout) or not outcome:
-            raise TemporaryError(f"{self._options.url}: no answer within {timeout:g} s")
-        if outcome[0] is not None:
-            raise _again(outcome[0])
-
-    def _refusal(self, timeout: float) -> BackendError | None:
+        agent = self._open_agent()
         try:
-            self._open_agent().ask(timeout)
-        except BackendError as error:
-            return error
+            # A name is resolved for as long as that takes.
+            call_within(lambda: agent.ask(timeout), timeout, "rheostat-reach")
+        except BackendError:
+            raise
+        except TimeoutError as late:
+            raise TemporaryError(f"{self._options.url}: {late}") from None
         # Whatever answers there may speak anything.
         except Exception as error:
-            return TemporaryError(f"{self._options.url}: {type(error).__name__}")
-        return None
+            raise TemporaryError(f"{self._options.url}: {type(error).__name__}") from None
 
     def _deliver(self, upload: Upload) -> None:
         """In the thread of the port."""

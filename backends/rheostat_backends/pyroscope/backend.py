@@ -2,14 +2,12 @@
 
 import re
 import sys
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from rheostat.plugins import (
-    BackendError,
     Health,
     Identity,
     InvalidOptions,
@@ -19,6 +17,7 @@ from rheostat.plugins import (
     TemporaryError,
     Url,
     Value,
+    call_within,
     green_threads,
     hold_off_forks,
     silence_on_fork,
@@ -273,17 +272,13 @@ class PyroscopeBackend:
         with hold_off_forks():
             from rheostat_backends.pyroscope.server import refusal
 
-        outcome: list[BackendError | None] = []
-        # A timeout of the socket's bounds each read, and a server may answer byte by byte.
-        asking = threading.Thread(
-            target=lambda: outcome.append(refusal(self._options, timeout)), name="rheostat-reach", daemon=True
-        )
-        asking.start()
-        asking.join(timeout)
-        if not outcome:
-            raise TemporaryError(f"{self._options.server_address}: no answer within {timeout:g} s")
-        if outcome[0] is not None:
-            raise outcome[0]
+        try:
+            # A timeout of the socket's bounds each read, and a server may answer byte by byte.
+            error = call_within(lambda: refusal(self._options, timeout), timeout, "rheostat-reach")
+        except TimeoutError as late:
+            raise TemporaryError(f"{self._options.server_address}: {late}") from None
+        if error is not None:
+            raise error
 
     def stop(self) -> None:
         if self._agent is not None:

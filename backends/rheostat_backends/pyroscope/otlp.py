@@ -15,6 +15,7 @@ from rheostat.plugins import (
     Secret,
     TemporaryError,
     Url,
+    call_within,
     import_vendor,
 )
 from rheostat_backends.pyroscope.loopback import LoopbackBackend, LoopbackOptions
@@ -90,8 +91,12 @@ class OtlpBackend(LoopbackBackend):
         trouble = self.undelivered()
         if trouble is None:
             self.prepare()
+            empty = self._request.export_request((), {})
             try:
-                self._collector.send(self._request.export_request((), {}), timeout)
+                # A name is resolved for as long as that takes.
+                call_within(lambda: self._collector.send(empty, timeout), timeout, "rheostat-reach")
+            except TimeoutError as late:
+                trouble = TemporaryError(f"{self._options.endpoint}: {late}")
             except Exception as error:
                 trouble = error
         if isinstance(trouble, BackendError):

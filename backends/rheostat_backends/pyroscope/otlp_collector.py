@@ -1,7 +1,6 @@
 """The collector's profiles service over HTTP: each request is bounded, and goes where the configuration says."""
 
 import gzip
-import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 i
 from urllib3 import PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 
-from rheostat.plugins import PermanentError, TemporaryError, Url, hold_off_forks
+from rheostat.plugins import PermanentError, TemporaryError, Url, causes_of, tls_context
 
 PATH: Final = "/v1development/profiles"
 _LARGEST: Final = 64 * 1024
@@ -55,6 +54,8 @@ class Collector:
         # An address or a credential may be in the client's texts.
         except (HTTPError, OSError) as error:
             raise TemporaryError(f"{self._endpoint}: {_in_words(error, timeout)}") from None
+        except ValueError as error:
+            raise TemporaryError(f"{self._endpoint}: {error}") from None
         if status != 200:
             kind = PermanentError if 400 <= status < 500 and status != 429 else TemporaryError
             raise kind(f"{self._endpoint}: HTTP {status}{_HINTS.get(status, '')}")
@@ -100,21 +101,17 @@ class Collector:
         proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
         options: dict[str, Any] = {}
         if parts.scheme == "https":
-            # A process that ends while certificates are loaded crashes.
-            with hold_off_forks():
-                options["ssl_context"] = ssl.create_default_context(cafile=self._ca_file)
+            options["ssl_context"] = tls_context(self._ca_file or "")
         return ProxyManager(proxy, **options) if proxy else PoolManager(**options)
 
 
 def _in_words(error: BaseException, timeout: float) -> str:
     """The words of the operating system where it has any; else what kind of failure it was."""
-    cause: BaseException | None = error
-    for _ in range(10):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        if isinstance(cause, TimeoutError):
+    for each in causes_of(error):
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
+        # The client's own have its name, too; a connection that is refused is one of them.
+        if isinstance(each, TimeoutError):
             break
-        cause = (cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)) if cause else None
-    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-        return f"no answer within {timeout:g} s"
-    return f"the connection broke ({type(error).__name__})"
+    is_late = any("Timeout" in type(each).__name__ for each in causes_of(error))
+    return f"no answer within {timeout:g} s" if is_late else f"the connection broke ({type(error).__name__})"

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from rheostat.plugins import BackendError, PermanentError, TemporaryError, hold_off_forks, import_vendor
+from rheostat.plugins import BackendError, PermanentError, TemporaryError, import_vendor, tls_context
 from rheostat_backends.pyroscope.backend import PyroscopeOptions
 from rheostat_backends.pyroscope.session import REQUIREMENT
 
@@ -56,9 +56,7 @@ def _opener(request: Any, scheme: str) -> Any:
     opener = request.OpenerDirector()
     handlers = [request.ProxyHandler(), request.HTTPHandler(), request.HTTPErrorProcessor()]
     if scheme == "https":
-        # A process that ends while certificates are loaded crashes.
-        with hold_off_forks():
-            handlers.append(request.HTTPSHandler(context=import_vendor("ssl", REQUIREMENT).create_default_context()))
+        handlers.append(request.HTTPSHandler(context=tls_context()))
     for each in (*handlers, request.HTTPDefaultErrorHandler()):
         opener.add_handler(each)
     return opener

@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
 
-from rheostat.plugins import hold_off_forks
+from rheostat.plugins import tls_context
 from rheostat_flagsources.http.trouble import Refused, TooLong, Trouble
 
 LONGEST: Final = 3
@@ -134,15 +134,7 @@ class Endpoint:
         return ProxyManager(proxy, **options) if proxy else PoolManager(**options)
 
     def _context(self) -> ssl.SSLContext:
-        # A process that ends while certificates are loaded crashes.
         try:
-            with hold_off_forks():
-                context = ssl.create_default_context(cafile=self._tls.ca or None)
-                if self._tls.cert:
-                    # Without a passphrase OpenSSL asks for one, at the terminal.
-                    context.load_cert_chain(self._tls.cert, self._tls.key or None, password="")
-                return context
-        except OSError as error:
-            why = getattr(error, "reason", None) or error.strerror
-            expected = "expected PEM, and a key that needs no passphrase"
-            raise Trouble(f"the certificate files cannot be used: {why}; {expected}") from None
+            return tls_context(*self._tls)
+        except ValueError as error:
+            raise Trouble(str(error)) from None

@@ -11,9 +11,9 @@ from typing import Any, Final
 from redis import connection as connections
 from redis.exceptions import ConnectionError, ResponseError
 
-from rheostat.plugins import SourceUnavailable, hold_off_forks
+from rheostat.plugins import SourceUnavailable, tls_context
 from rheostat_flagsources.redis.server import Address, Server
-from rheostat_flagsources.redis.trouble import CLOSED, system_says, too_long, trouble_with
+from rheostat_flagsources.redis.trouble import CLOSED, too_long, trouble_with
 
 NAME: Final = "rheostat"
 """Of the connections, in the server's CLIENT LIST."""
@@ -213,15 +213,9 @@ class Link:
         """Made anew for each connection: certificates are replaced while a service runs."""
         server = self._server
         try:
-            # A process that ends while certificates are loaded crashes.
-            with hold_off_forks():
-                context = ssl.create_default_context(cafile=server.ca or None)
-                if server.cert:
-                    # Without a passphrase OpenSSL asks for one, at the terminal.
-                    context.load_cert_chain(server.cert, server.key or None, password="")
-                return context
-        except OSError as error:
-            raise SourceUnavailable(f"the certificate files cannot be used: {system_says(error)}") from None
+            return tls_context(server.ca, server.cert, server.key)
+        except ValueError as error:
+            raise SourceUnavailable(str(error)) from None
 
     def _trouble(self, error: Exception) -> SourceUnavailable:
         return trouble_with(error, self._server.timeout, has_password=self._server.password is not None)

@@ -6,7 +6,7 @@ from typing import Final
 
 from redis import exceptions
 
-from rheostat.plugins import SourceUnavailable
+from rheostat.plugins import SourceUnavailable, causes_of
 
 NO_ANSWER: Final = "found no answer of Redis's protocol: is url right?"
 CLOSED: Final = "the server closed the connection"
@@ -70,7 +70,7 @@ def _in_words(error: Exception, *, has_password: bool) -> str:
         return "the server has no such database: is url right?"
     if isinstance(error, exceptions.ResponseError | exceptions.BusyLoadingError):
         return words_for(code_of(error))
-    if said := system_says(error):
+    if said := _system_says(error):
         return said
     if isinstance(error, exceptions.ConnectionError):
         is_full = "max number of clients" in str(error)
@@ -78,16 +78,13 @@ def _in_words(error: Exception, *, has_password: bool) -> str:
     return NO_ANSWER
 
 
-def system_says(error: BaseException | None) -> str:
-    """The words of the first error of the operating system among the causes; they may be a circle."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, ssl.SSLError):
-            return _tls_says(error)
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+def _system_says(error: BaseException) -> str:
+    """The words of the first error of the operating system, or of OpenSSL, among the causes."""
+    for each in causes_of(error):
+        if isinstance(each, ssl.SSLError):
+            return _tls_says(each)
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
     return ""
 
 

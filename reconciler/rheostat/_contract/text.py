@@ -1,6 +1,7 @@
 """Foreign values and exceptions as short, printable text."""
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 LONGEST_LINE: Final = 300
@@ -36,6 +37,15 @@ def shorten(text: str, longest: int = 80) -> str:
 def describe(error: BaseException) -> str:
     """An exception in one short line, where no secret is known."""
     return shorten(text_of(error), LONGEST_LINE)
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """It, and what it comes from, each once: they may be a circle."""
+    seen: list[BaseException] = []
+    while error is not None and not any(error is each for each in seen):
+        yield error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
 
 
 def text_of(error: BaseException) -> str:

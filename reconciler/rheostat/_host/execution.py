@@ -97,6 +97,27 @@ class Threads(Execution):
 THREADS = Threads()
 
 
+def call_within(function: "Callable[[], _Result]", seconds: float, name: str) -> "_Result":
+    """The result of a call in a native thread of that name, which goes on alone if it takes longer.
+
+    Raises what the call does, and TimeoutError.
+    """
+    returned: list[tuple[_Result | None, BaseException | None]] = []
+
+    def call() -> None:
+        try:
+            returned.append((function(), None))
+        except BaseException as error:
+            returned.append((None, error))
+
+    if not start_native(call, name)(seconds) or not returned:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    result, error = returned.pop()
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
 def start_native(body: Callable[[], None], name: str) -> Callable[[float], bool]:
     """Run it in a native daemon thread, also where gevent or eventlet has put green ones in the place of threads.
 

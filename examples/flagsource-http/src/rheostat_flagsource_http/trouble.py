@@ -4,6 +4,8 @@ from typing import Final
 
 from urllib3.exceptions import TimeoutError
 
+from rheostat.plugins import causes_of
+
 _HINTS: Final = {
     **dict.fromkeys((301, 302, 303, 307, 308), "the flags are elsewhere, set url"),
     **dict.fromkeys((401, 403), "is token right?"),
@@ -33,20 +35,10 @@ def trouble_with(error: Exception, timeout: float) -> Trouble:
     """The trouble behind an error of the HTTP client's, whose own text may have addresses of objects, or headers."""
     if isinstance(error, Trouble):
         return error
-    if said := _system_says(error):
-        return Trouble(said)
+    for each in causes_of(error):
+        if isinstance(each, OSError) and each.strerror:
+            return Trouble(each.strerror)
     # To the client a connection that is refused is one of these, too.
     if isinstance(error, TimeoutError):
         return TooLong(timeout)
     return Trouble(f"the connection broke ({type(error).__name__})")
-
-
-def _system_says(error: BaseException | None) -> str:
-    """The words of the first error of the operating system among the causes; they may be a circle."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return ""
