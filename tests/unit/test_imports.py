@@ -36,3 +36,29 @@ def test_reading_a_configuration_loads_nothing_of_the_control_loop(late: str) ->
     # Without the environment's own hooks, which load what they like.
     command = [sys.executable, "-S", "-c", code, str(EXAMPLE), late]
     subprocess.run(command, check=True, timeout=20)
+
+
+BACKENDS_OPTIONS = {
+    "files": "folder: profiles",
+    "otlp": "report_pid: true",
+    "datadog": "output: profiles",
+    "sentry": "",
+}
+"""With an option of each that is no default."""
+
+
+@pytest.mark.parametrize("kind", BACKENDS_OPTIONS)
+def test_a_backend_that_is_off_has_loaded_nothing_for_its_session(tmp_path: Path, kind: str) -> None:
+    """Neither a vendor's package nor what only a session needs: being off costs a class and its options."""
+    config = tmp_path / "config.yaml"
+    backend = f"backend: {{kind: {kind}, {BACKENDS_OPTIONS[kind]}}}"
+    config.write_text(
+        f"version: 1\napplication: shop\nsource: {{kind: yaml, path: f}}\n{backend}\nenabled: {{flag: x}}\n"
+    )
+    read = "from rheostat._config.config import load_config; made = load_config(sys.argv[1])"
+    build = "made.wire().backend.build(made.identity())"
+    late = {"socket", "ssl", "secrets", "hashlib", "gzip", "zlib", "pathlib", "urllib.request"}
+    late |= {"pyroscope", "ddtrace", "sentry_sdk", "opentelemetry", "google.protobuf", "urllib3", "logging"}
+    code = f"import sys; sys.path[:] = {sys.path!r}; {read}; {build}; print(*{late!r} & {{*sys.modules}})"
+    command = [sys.executable, "-S", "-c", code, str(config)]
+    assert "\n" == subprocess.run(command, check=True, timeout=20, capture_output=True, text=True).stdout

@@ -14,12 +14,9 @@ from rheostat.plugins import (
     Health,
     Identity,
     InvalidOptions,
-    Loopback,
     Parameter,
     PermanentError,
-    ProfileFolder,
     TemporaryError,
-    Upload,
     Url,
     Value,
     call_within,
@@ -28,6 +25,7 @@ from rheostat.plugins import (
 )
 
 if TYPE_CHECKING:
+    from rheostat.plugins import Loopback, ProfileFolder, Upload
     from rheostat_backends.datadog.session import Session
 
 _ADDRESS = re.compile(
@@ -175,6 +173,7 @@ class DatadogBackend:
             )
         # Only who starts it pays for these.
         with hold_off_forks():
+            from rheostat.plugins import Loopback
             from rheostat_backends.datadog.library import import_library
             from rheostat_backends.datadog.session import begin
         if self._options.output is not None:
@@ -241,7 +240,7 @@ class DatadogBackend:
         except Exception as error:
             raise TemporaryError(f"{self._options.url}: {type(error).__name__}") from None
 
-    def _deliver(self, upload: Upload) -> None:
+    def _deliver(self, upload: "Upload") -> None:
         """In the thread of the port."""
         try:
             if self._options.output is None:
@@ -261,7 +260,10 @@ class DatadogBackend:
             self._agent = Agent(self._options.url)
         return self._agent
 
-    def _folder(self, ending: str = _ENDING) -> ProfileFolder:
+    def _folder(self, ending: str = _ENDING) -> "ProfileFolder":
+        # Only who wants files pays for it.
+        with hold_off_forks():
+            from rheostat.plugins import ProfileFolder
         return ProfileFolder(
             self._options.output or "",
             self._identity.application,
@@ -276,7 +278,7 @@ class DatadogBackend:
         except OSError as error:
             raise self._useless(error) from error
 
-    def _add_file(self, upload: Upload) -> None:
+    def _add_file(self, upload: "Upload") -> None:
         # Only who wants files pays for it.
         with hold_off_forks():
             from rheostat_backends.datadog.multipart import profile_of

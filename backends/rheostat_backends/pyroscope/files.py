@@ -1,15 +1,15 @@
 """Profiles as files in a folder: the Pyroscope agent, without any server."""
 
-import gzip
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from rheostat.plugins import Bytes, Duration, FilePath, Identity, Parameter, ProfileFolder, TemporaryError
+from rheostat.plugins import Bytes, Duration, FilePath, Identity, Parameter, TemporaryError, hold_off_forks
 from rheostat_backends.pyroscope.backend import PyroscopeBackend
 from rheostat_backends.pyroscope.loopback import LoopbackBackend, LoopbackOptions
 
 if TYPE_CHECKING:
+    from rheostat.plugins import ProfileFolder
     from rheostat_backends.pyroscope.push import PushedProfile
 
 _ENDING: Final = ".pb.gz"
@@ -48,13 +48,23 @@ class FilesBackend(LoopbackBackend):
     def __init__(self, options: FilesOptions, identity: Identity) -> None:
         super().__init__(options, identity)
         self._options = options
-        self._folder = ProfileFolder(
-            options.folder,
-            identity.application,
-            _ENDING,
-            max_total_size=options.max_total_size,
-            max_age=options.max_age,
-        )
+        self._made: ProfileFolder | None = None
+
+    @property
+    def _folder(self) -> "ProfileFolder":
+        if self._made is None:
+            # Only who writes files pays for it.
+            with hold_off_forks():
+                from rheostat.plugins import ProfileFolder
+            options = self._options
+            self._made = ProfileFolder(
+                options.folder,
+                self._identity.application,
+                _ENDING,
+                max_total_size=options.max_total_size,
+                max_age=options.max_age,
+            )
+        return self._made
 
     def prepare(self) -> None:
         try:
@@ -63,9 +73,11 @@ class FilesBackend(LoopbackBackend):
             raise self._useless(error) from error
 
     def deliver(self, profiles: Iterable["PushedProfile"]) -> None:
+        with hold_off_forks():
+            from gzip import compress
         for each in profiles:
             # As small as it matters: a file is read once, if at all.
-            self._folder.add(gzip.compress(each.pprof, 6, mtime=0), each.labels.get("__name__", ""))
+            self._folder.add(compress(each.pprof, 6, mtime=0), each.labels.get("__name__", ""))
 
     def reach(self, timeout: float) -> None:
         """Raises TemporaryError if the last file could not be written, or the next could not be begun."""

@@ -10,11 +10,9 @@ from rheostat.plugins import (
     Health,
     Identity,
     InvalidOptions,
-    Loopback,
     Parameter,
     PermanentError,
     TemporaryError,
-    Upload,
     Url,
     Value,
     hold_off_forks,
@@ -22,6 +20,7 @@ from rheostat.plugins import (
 from rheostat_backends.pyroscope.backend import PyroscopeBackend, PyroscopeOptions
 
 if TYPE_CHECKING:
+    from rheostat.plugins import Loopback, Upload
     from rheostat_backends.pyroscope.push import PushedProfile
 
 _OF_THE_AGENT: Final = ("tags", "report_thread_id", "report_thread_name", "sampler", "max_threads")
@@ -85,12 +84,13 @@ class LoopbackBackend:
     def start(self, settings: Mapping[str, Value]) -> None:
         # Only who starts it pays for these.
         with hold_off_forks():
+            from rheostat.plugins import Loopback
             from rheostat_backends.pyroscope.push import pushed_profiles
         _refuse_proxy()
         self.prepare()
         self._trouble = None
 
-        def receive(push: Upload) -> None:
+        def receive(push: "Upload") -> None:
             try:
                 self.deliver(pushed_profiles(push.unpacked()))
             except Exception as error:

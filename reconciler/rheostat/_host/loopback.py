@@ -1,10 +1,8 @@
 """A port on loopback at which what a profiler uploads comes back to its own process."""
 
 import os
-import secrets
-import socket
 import time
-import zlib
+from _socket import AF_INET, SHUT_RDWR, SOCK_STREAM
 from _socket import socket as Socket  # noqa: N812  # that of `socket` may be a green one
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,6 +29,8 @@ class Upload(NamedTuple):
         """The body without gzip. Raises ValueError if it is cut off, or too large."""
         if self.headers.get("content-encoding") != "gzip":
             return self.body
+        import zlib
+
         stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
             plain = stream.decompress(self.body, _LARGEST)
@@ -58,7 +58,7 @@ class Loopback:
         self._name = name
         self._answers_first = answers_first
         # Other processes of the host can reach the port, but do not know the path.
-        self._secret = f"/{secrets.token_urlsafe(24)}"
+        self._secret = f"/{os.urandom(24).hex()}"
         self._closing = False
         self.taken = 0
         """The uploads so far."""
@@ -69,7 +69,7 @@ class Loopback:
 
     def open(self) -> str:
         """The address to upload to. Raises OSError without a port, RuntimeError without a thread to be had."""
-        listening = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening = Socket(AF_INET, SOCK_STREAM)
         self.sockets.add(listening)
         _LEFT_IN_CHILDREN.add(self)
         try:
@@ -91,7 +91,7 @@ class Loopback:
         """Take nothing more. What is being delivered is waited for, `patience` seconds at most."""
         self._closing = True
         # Whoever waits for a connection gets one, where a shutdown alone does not wake it.
-        bell = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        bell = Socket(AF_INET, SOCK_STREAM)
         bell.settimeout(_BELL)
         with suppress(OSError):
             bell.connect(("127.0.0.1", self._port))
@@ -208,7 +208,7 @@ class _Request:
 def _shut(each: Socket) -> None:
     """For every process that has it open."""
     with suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)
+        each.shutdown(SHUT_RDWR)
 
 
 def _reply(status: str) -> bytes:
