@@ -19,6 +19,8 @@ _EAR: Final = _Ear()
 
 
 def listen() -> None:
+    """To what is said from now on: another test's session is none of this one's."""
+    _EAR.process = None
     _LOGGER.addHandler(_EAR)
     _LOGGER.setLevel(logging.INFO)
 
