@@ -105,7 +105,7 @@ def test_an_instance_has_its_turn_once_a_cycle(now: float, one: float, other: fl
     assert now < first.until <= now + (on if first.desired.on else every - on) + 1e-6
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(
     st.fixed_dictionaries(
         {"on": st.booleans()},

@@ -72,7 +72,7 @@ ENDED_WITH_OFF = Knowledge(Reading({"on": False}), NOW - 2 * LEASE, "gone", laye
 FRESH_AND_ON = Knowledge(Reading({"on": True}), layer="layer 2")
 
 
-@settings(max_examples=600)
+@settings(max_examples=1000)
 @given(layers())
 @example([ENDED_WITH_OFF, FRESH_AND_ON])
 def test_the_first_layer_that_speaks_and_defines_a_flag_wins(found: list[Knowledge]) -> None:
@@ -112,7 +112,7 @@ def test_each_reason_names_its_layer(found: list[Knowledge]) -> None:
             assert first == reading.reasons[flag].partition(":")[0]
 
 
-@settings(max_examples=600)
+@settings(max_examples=1000)
 @given(layers(), st.floats(0.0, 3 * LEASE))
 def test_of_the_same_facts_nothing_else_comes_before_until(found: list[Knowledge], later: float) -> None:
     """Who has decided need not decide again before the moment that the verdict names."""

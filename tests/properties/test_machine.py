@@ -13,7 +13,7 @@ from rheostat.testing import Profiling
 NIGHT: Final = 20 * 60.0
 """Seconds of search."""
 
-EXAMPLES: Final = settings(max_examples=100, stateful_step_count=100)
+EXAMPLES: Final = settings(max_examples=300, stateful_step_count=100)
 
 TestProfiling = Profiling.TestCase
 TestProfiling.settings = EXAMPLES
